@@ -1,0 +1,1 @@
+"""Files: each interface reads, calls one node function or program, and writes."""

@@ -1,0 +1,52 @@
+"""Reading and writing images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+def load(path: str | Path, dtype: DTypeLike = np.float32) -> tuple[NDArray, nib.Nifti1Image]:
+    """Array and image of one file; singleton dimensions beyond the third are dropped."""
+    image = nib.load(path)
+    data = np.asanyarray(image.dataobj)
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    return data.astype(dtype, copy=False), image
+
+
+def save(data: NDArray, affine: NDArray, path: str | Path, dtype: DTypeLike = None) -> str:
+    """Write one NIfTI-1 file whole or not at all; returns its path as text.
+
+    Parameters
+    ----------
+    data : array
+        Image in RAS+ or any order that `affine` describes.
+    affine : (4, 4) array
+        Voxel indices to mm.
+    path : path
+        Ends in ``.nii`` or ``.nii.gz``.
+    dtype : dtype, optional
+        Type on disk; by default that of `data`, with 64-bit floats narrowed to 32.
+    """
+    path = Path(path)
+    if dtype is None:
+        dtype = np.uint8 if data.dtype == bool else data.dtype
+        dtype = np.float32 if dtype == np.float64 else dtype
+    image = nib.Nifti1Image(np.asarray(data).astype(dtype, copy=False), affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    nib.save(image, partial)
+    os.replace(partial, path)
+    return str(path)
+
+
+def save_like(image: nib.Nifti1Image, data: NDArray, path: str | Path, dtype: DTypeLike = None):
+    """Write `data` on the grid of `image`; see `save`."""
+    return save(data, image.affine, path, dtype)

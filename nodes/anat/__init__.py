@@ -1,0 +1,1 @@
+"""The T1-weighted image: brain, bias, tissues, normalisation, regional volumes."""

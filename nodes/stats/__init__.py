@@ -1,0 +1,1 @@
+"""Cohort tables and linear models."""

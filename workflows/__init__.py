@@ -1,0 +1,1 @@
+"""Wiring: builders of Nipype workflows, settings, outputs and execution."""
