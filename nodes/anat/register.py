@@ -14,12 +14,11 @@ from io import StringIO
 from typing import Literal
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 - its usual name
+from alsflow.nodes.geometry import apply_affine, grid_points
 from numpy.typing import NDArray
 from picsl_greedy import Greedy3D
 from scipy import ndimage
-
-from alsflow.nodes.geometry import apply_affine, grid_points
 
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # world of NIfTI <-> world of ITK
 VELOCITY_STEPS = 6  # squarings of the stationary velocity field
@@ -27,13 +26,17 @@ VELOCITY_STEPS = 6  # squarings of the stationary velocity field
 
 @dataclass(frozen=True)
 class WarpSettings:
-    """How Greedy runs; tuples hold one number per level, coarsest first."""
+    """How Greedy runs; tuples hold one number per level, coarsest first.
 
-    metric: Literal["NCC", "SSD"] = "NCC"
+    SSD gives the same numbers in each run and on any number of threads. Greedy's NCC does not,
+    not even on one thread (fields differ by .2 mm and more between runs).
+    """
+
+    metric: Literal["NCC", "SSD"] = "SSD"
     radius: int = 2  # voxels, half width of the window of NCC
     iterations: tuple[int, ...] = (60, 40)
     smoothing: tuple[float, float] = (2.0, 0.7)  # voxels; of each update, of the whole field
-    threads: int = 1  # of SSD; NCC always runs on one
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,7 @@ def register_maps(
     start : (4, 4) array, optional
         Affine from fixed to moving, mm; identity when absent.
     settings : WarpSettings
-        Metric, iterations, smoothing and threads. Results do not depend on the threads:
-        Greedy's NCC gives other numbers in each run on several, so it runs on one.
+        Metric, iterations, smoothing and threads.
     mask : (x, y, z) array, optional
         Where, on the fixed grid, the metric is evaluated.
     inverse : bool
@@ -110,15 +112,14 @@ def register_maps(
 
 def greedy_command(channels: int, settings: WarpSettings, masked: bool, inverse: bool) -> str:
     """Command line of one registration; names stand for images in memory."""
-    metric, threads = settings.metric, settings.threads
-    window = ""
+    metric: str = settings.metric
     if metric == "NCC":
-        window, threads = " " + "x".join([str(settings.radius)] * 3), 1
+        metric += " " + "x".join([str(settings.radius)] * 3)
     update, field = settings.smoothing
-    parts = [f"-threads {threads} -V 0 -d 3"]
+    parts = [f"-threads {settings.threads} -V 0 -d 3"]
     parts += [f"-i fixed{index} moving{index}" for index in range(channels)]
     parts += ["-gm mask"] if masked else []
-    parts += [f"-m {metric}{window}", "-n " + "x".join(map(str, settings.iterations))]
+    parts += [f"-m {metric}", "-n " + "x".join(map(str, settings.iterations))]
     parts += [f"-s {update}vox {field}vox -sv -exp {VELOCITY_STEPS} -o warp"]
     parts += ["-oinv inverse"] if inverse else []
     return " ".join(parts)
@@ -153,7 +154,7 @@ def displaced(points: NDArray, field: NDArray, affine: NDArray) -> NDArray:
 
 
 def fixed_to_moving(warp: Warp, points: NDArray | None = None) -> NDArray:
-    """Moving coordinates, mm, of `points` (3, ...), by default of every voxel of the fixed grid."""
+    """Map `points` (3, ...), by default the fixed grid, into the moving image; mm."""
     if points is None:
         still = grid_points(warp.displacement.shape[1:], warp.affine)
         return apply_affine(warp.start, still + warp.displacement).astype(np.float32)
@@ -161,7 +162,7 @@ def fixed_to_moving(warp: Warp, points: NDArray | None = None) -> NDArray:
 
 
 def moving_to_fixed(warp: Warp, points: NDArray) -> NDArray:
-    """Fixed coordinates, mm, of `points` (3, ...) of the moving image."""
+    """Map `points` (3, ...) of the moving image into the fixed one; mm."""
     if warp.inverse is None:
         raise ValueError("this warp was made without its inverse")
     return displaced(apply_affine(np.linalg.inv(warp.start), points), warp.inverse, warp.affine)

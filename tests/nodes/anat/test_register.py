@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
-
 from alsflow.nodes.anat.register import (
     WarpSettings,
     fixed_to_moving,
@@ -12,6 +10,7 @@ from alsflow.nodes.anat.register import (
     register_maps,
 )
 from alsflow.nodes.geometry import apply_affine, grid_points
+from scipy import ndimage
 
 SHAPE = (44, 52, 38)
 
@@ -81,8 +80,7 @@ def test_known_warp_between_oblique_grids(metric, error):
     np.testing.assert_allclose(fixed_to_moving(warp, points), found[:, 20, 20:24, 15], atol=1e-3)
 
 
-@pytest.mark.parametrize("metric", ["SSD", "NCC"])
-def test_threads_do_not_change_a_number(metric):
+def test_threads_do_not_change_a_number():
     still, fixed, other, moving = heads(1)
     runs = [
         register_maps(
@@ -91,7 +89,7 @@ def test_threads_do_not_change_a_number(metric):
             other,
             moving,
             START,
-            settings=WarpSettings(metric=metric, iterations=(8, 4), threads=threads),
+            settings=WarpSettings(iterations=(8, 4), threads=threads),
         ).displacement
         for threads in (1, 2, 2)
     ]
