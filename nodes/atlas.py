@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from alsflow.nodes.geometry import apply_affine, voxel_sizes
 from numpy.typing import NDArray
+from scipy import ndimage
 
 VOXEL_RANGE = (0.2, 8.0)  # mm
 # No head in MNI space reaches beyond these, mm
@@ -128,3 +129,29 @@ def place_problems(
             problems.append(f"{where} is called {sides[index]} and lies on the other side, at "
                             f"({shown}) mm")  # fmt: skip
     return problems
+
+
+def fill_gaps(labels: NDArray, affine: NDArray, reach: float = 3.0) -> NDArray:
+    """Give unlabelled voxels the nearest label.
+
+    Maximum-probability atlases leave gaps where no label won, above all in sulci. Grey matter in
+    a gap would belong to no region.
+
+    Parameters
+    ----------
+    labels : (x, y, z) int array
+        0 is unlabelled.
+    affine : (4, 4) array
+        Voxel to mm.
+    reach : float
+        Gaps farther than this from every label stay unlabelled, mm.
+
+    Returns
+    -------
+    (x, y, z) int array
+        Labelled voxels keep their label.
+    """
+    distance, nearest = ndimage.distance_transform_edt(
+        labels == 0, sampling=voxel_sizes(affine), return_indices=True
+    )
+    return np.where(distance <= reach, labels[tuple(nearest)], 0).astype(labels.dtype)
