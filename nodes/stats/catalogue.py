@@ -76,13 +76,15 @@ def _expand(item: dict, declared: dict) -> list[Measure]:
     pattern = item["name"]
     regions = declared["region"] if "{region}" in pattern else [None]
     sides = item.get("sides", [""])
-    return [_fill(item, region, side) for region, side in product(regions, sides)]
+    return [
+        _fill(item, region, side, declared["source"]) for region, side in product(regions, sides)
+    ]
 
 
-def _fill(item: dict, region: dict | None, side: str) -> Measure:
+def _fill(item: dict, region: dict | None, side: str, sources: dict[str, str]) -> Measure:
     words = {"side": side}
     low, high, expected = item["low"], item["high"], item.get("expected", "unknown")
-    source = item.get("expected_source", "")
+    source = item.get("expected_source")
     if region is not None:
         words |= {"region": region["name"], "region_label": region["label"]}
         if item.get("range_of"):
@@ -101,9 +103,9 @@ def _fill(item: dict, region: dict | None, side: str) -> Measure:
         description=item["description"].format(**words),
         low=low,
         high=high,
-        range_source=item["range_source"],
+        range_source=sources[item["range_source"]],
         expected=expected,
-        expected_source=source,
+        expected_source=sources[source] if source else "",
         relative=item.get("relative", True),
     )
 

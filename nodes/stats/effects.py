@@ -42,9 +42,7 @@ def noncentrality_limits(t: float, df: float, level: float = 0.95) -> tuple[floa
     return limit(1 - tail), limit(tail)
 
 
-def standardised_difference(
-    t: float, df: float, scale: float
-) -> tuple[float, float, float]:
+def standardised_difference(t: float, df: float, scale: float) -> tuple[float, float, float]:
     """Hedges' g of a contrast, and its limits.
 
     Parameters

@@ -183,11 +183,15 @@ def _test(
         difference = group_difference(values, design, relative=measure.relative)
     except NotEstimableError as problem:
         return row | {"reason": str(problem)}
-    return row | asdict(difference) | {
-        "model": f"{measure.name} ~ {design.formula}",
-        "status": "tested",
-        "notes": "; ".join(design.dropped + design.notes) or MISSING,
-    }
+    return (
+        row
+        | asdict(difference)
+        | {
+            "model": f"{measure.name} ~ {design.formula}",
+            "status": "tested",
+            "notes": "; ".join(design.dropped + design.notes) or MISSING,
+        }
+    )
 
 
 def _cells(rows: pd.DataFrame, people: People, columns: Columns) -> str:
@@ -204,9 +208,7 @@ def _cells(rows: pd.DataFrame, people: People, columns: Columns) -> str:
     return "; ".join(parts) or MISSING
 
 
-def _missing(
-    measure: Measure, rows: pd.DataFrame, missing: Mapping[tuple[str, str], str]
-) -> str:
+def _missing(measure: Measure, rows: pd.DataFrame, missing: Mapping[tuple[str, str], str]) -> str:
     """People without this measure, those with the same reason together."""
     people: dict[str, list[str]] = {}
     for person in rows.index[rows[measure.name].isna()]:
