@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
-from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, traits
-
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.catalogue import Catalogue, parse_catalogue
@@ -27,14 +25,16 @@ from alsflow.nodes.stats.features import (
 )
 from alsflow.nodes.stats.figures import forest, strip
 from alsflow.nodes.stats.group import analysed, fit_measures
-from alsflow.nodes.stats.page import missing_list, render, sections
+from alsflow.nodes.stats.page import missing_list, render, sections, single_notes
 from alsflow.nodes.stats.participants import Columns, clean_people
 from alsflow.nodes.stats.tables import MISSING, format_table, is_missing, number, parse_table
+from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, traits
 
 TABLE_NAME = re.compile(
     r"(?P<sub>sub-[^_]+)(?:_(?P<ses>ses-[^_]+))?(?:_.+)?_desc-(?P<stream>[^_]+)_measures\.tsv"
 )
-UNUSABLE = ("failed", "refused", "absent", "flagged")  # states whose older tables do not count
+OUTDATED = ("failed", "refused", "absent")  # states after which an older table does not count
+UNUSABLE = (*OUTDATED, "flagged")
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def find_tables(
 
 
 def read_states(output_dir: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """What ``status.tsv`` says against using results.
+    """Read what ``status.tsv`` says against using results.
 
     Returns
     -------
@@ -98,13 +98,14 @@ def read_states(output_dir: Path) -> tuple[dict[str, str], dict[str, str]]:
     if not path.is_file():
         return {}, {}
     for row in read_table(path).to_dict("records"):
-        if row["state"] not in UNUSABLE:
+        if row["state"] not in UNUSABLE or is_missing(row["participant_id"]):
             continue
         person = "sub-" + row["participant_id"].removeprefix("sub-")
         session = row["session_id"]
         session = MISSING if is_missing(session) else "ses-" + session.removeprefix("ses-")
         why = f"{row['stream']} {row['state']}: {row['reason']}"
-        unusable[f"{person} {session} {row['stream']}"] = why
+        if row["state"] in OUTDATED:
+            unusable[f"{person} {session} {row['stream']}"] = why
         absent.setdefault(person, []).append(why)
     return unusable, {person: "; ".join(whys) for person, whys in absent.items()}
 
@@ -223,7 +224,7 @@ class FitModels(CodedInterface):
             "reference": people.reference,
             "group": columns.group,
             "site": columns.site,
-            "formula": " + ".join(columns.all),
+            "formula": result.formula or " + ".join(columns.all),
             "coding": result.coding,
             "dropped": result.dropped,
             "notes": [*result.notes, *_session_note(left_out), *_people_note(given.people)],
@@ -324,11 +325,13 @@ TEST_WORDS = (
     "status", "reason", "notes",
 )  # fmt: skip
 
+COUNTS = ("n", "n_case", "n_control", "n_missing", "df")
+
 
 def read_tests(path: str | Path) -> pd.DataFrame:
     """``group/tests.tsv`` with its numbers as numbers."""
     tests = read_numbers(path, TEST_WORDS)
-    return tests.astype({"df": "Int64"})
+    return tests.astype(dict.fromkeys(COUNTS, "Int64"))
 
 
 class _WritePageInputSpec(CodedInputSpec):
@@ -351,7 +354,7 @@ class WritePage(CodedInterface):
 
     input_spec = _WritePageInputSpec
     output_spec = _WritePageOutputSpec
-    _code = (sections, render, missing_list)
+    _code = (sections, render, missing_list, single_notes)
 
     def _run_interface(self, runtime):
         given = self.inputs
@@ -373,6 +376,7 @@ class WritePage(CodedInterface):
             sections=sections(tests, catalogue, _pictures(given.figure_files, catalogue)),
             excluded=list(excluded.itertuples(index=False, name=None)),
             missing=missing_list(tests),
+            single_notes=single_notes(tests, [*summary["notes"], *summary["dropped"]]),
             version=given.version,
         )  # fmt: skip
         self._results["page_file"] = write_text(Path(runtime.cwd) / "group.html", page)
@@ -385,7 +389,10 @@ def _cell_table(rows: pd.DataFrame, summary: Mapping) -> tuple[list[str], list[l
     site = summary["site"]
     sites = rows[site] if site else pd.Series("all", index=rows.index)
     counts = pd.crosstab(sites, rows[summary["group"]]).reindex(columns=groups, fill_value=0)
-    body = [[str(name), *map(str, line)] for name, line in zip(counts.index, counts.values)]
+    body = [
+        [str(name), *map(str, line)]
+        for name, line in zip(counts.index, counts.values, strict=True)
+    ]
     return [site or "", *groups], body
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nipype.interfaces.utility import Merge
-from nipype.pipeline.engine import Node, Workflow
-
 from alsflow import __version__
 from alsflow.interfaces.group import (
     CollectFeatures,
@@ -21,6 +18,8 @@ from alsflow.interfaces.group import (
 from alsflow.nodes.errors import BadInputError
 from alsflow.workflows.measures import MEASURES_FILE
 from alsflow.workflows.settings import Settings
+from nipype.interfaces.utility import Merge
+from nipype.pipeline.engine import Node, Workflow
 
 DATA = Path(__file__).parent / "data"
 PRODUCTS = (
@@ -43,8 +42,8 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
 
     .. workflow::
 
-        collect -> fit -> draw -> page -> deliver
-                      \\-> describe ----/
+        collect -> fit -> draw -> page -> products -> deliver
+        fit -> describe -> products
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ def catalogue() -> Catalogue:
 
 
 def describe(name: str) -> Measure:
-    """Unit, label, plausible range and family of one measure; refuses an unknown name."""
+    """Look up unit, label, plausible range and family of one measure; refuse an unknown name."""
     return catalogue().describe(name)
 
 

@@ -72,7 +72,7 @@ def parse_catalogue(text: str) -> Catalogue:
 
 
 def _expand(item: dict, declared: dict) -> list[Measure]:
-    """The measures that one ``[[measure]]`` table stands for."""
+    """Return the measures that one ``[[measure]]`` table stands for."""
     pattern = item["name"]
     regions = declared["region"] if "{region}" in pattern else [None]
     sides = item.get("sides", [""])

@@ -99,7 +99,7 @@ def ratio_limits(
 
 
 def benjamini_hochberg(p: ArrayLike) -> NDArray[np.float64]:
-    """False discovery rate of each p value [1]_; NaN stays NaN and does not count.
+    """Compute the false discovery rate of each p value [1]_; NaN stays NaN and does not count.
 
     References
     ----------

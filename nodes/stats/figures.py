@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
+from alsflow.nodes.stats.catalogue import Measure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-
-from alsflow.nodes.stats.catalogue import Measure
 
 # Told apart with any colour vision (Okabe and Ito); more sites repeat the colours, with new marks.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -18,6 +18,7 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 INK, GREY = "#222222", "#8a8a8a"
 ROW_HEIGHT = 0.34  # inch per measure of a forest plot
 JITTER = 0.13  # of the distance between two groups
+TITLE_WIDTH = 58  # characters
 SEED = 1  # the jitter only separates dots; it is the same in every run
 
 
@@ -112,7 +113,9 @@ def strip(
         [f"{group}\nn = {len(m)}" for group, m in zip(order, members, strict=True)],
     )
     axes.set_ylabel(f"{measure.label} ({'no unit' if measure.unit == '1' else measure.unit})")
-    axes.set_title(f"{measure.name}: as measured", fontsize=8.5, loc="left", color=INK)
+    axes.set_title(
+        fill(f"{measure.description}; not adjusted", TITLE_WIDTH), fontsize=8, loc="left"
+    )
     if len(names) > 1:
         axes.legend(
             handles=handles, title="site", frameon=False, fontsize=8, title_fontsize=8,

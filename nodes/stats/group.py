@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 import pandas as pd
-
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.catalogue import Catalogue, Measure
 from alsflow.nodes.stats.design import Design, NotEstimableError, build_design
@@ -25,6 +24,7 @@ class GroupResult:
 
     tests: pd.DataFrame  # one row per measure
     design: pd.DataFrame  # design matrix of the people with complete covariates
+    formula: str  # its right-hand side
     coding: tuple[str, ...]
     dropped: tuple[str, ...]
     notes: tuple[str, ...]
@@ -119,11 +119,25 @@ def fit_measures(
     try:
         design = _design(rows, people, columns)
     except NotEstimableError as problem:  # with all rows; single measures may still do
-        return GroupResult(tests, pd.DataFrame(), (), (), (str(problem),), excluded)
+        return GroupResult(
+            tests,
+            pd.DataFrame(columns=["participant_id"]),
+            "",
+            (),
+            (),
+            (f"with all people together: {problem}", *people.notes),
+            excluded,
+        )
     matrix = pd.DataFrame(design.matrix, columns=list(design.columns))
     matrix.insert(0, "participant_id", list(rows.index))
     return GroupResult(
-        tests, matrix, design.coding, design.dropped, design.notes + people.notes, excluded
+        tests,
+        matrix,
+        design.formula,
+        design.coding,
+        design.dropped,
+        design.notes + people.notes,
+        excluded,
     )
 
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
-
 from alsflow.nodes.stats.catalogue import Catalogue, Family
+from jinja2 import Environment, StrictUndefined
 
 DIGITS = 3  # significant digits of estimates on the page; the table beside it has all
 
@@ -34,7 +33,7 @@ def significant(value: float, digits: int = DIGITS) -> str:
 
 
 def p_text(value: float) -> str:
-    """A p or q value: three decimals, never rounded to 0."""
+    """Format a p or q value: three decimals, never rounded to 0."""
     if pd.isna(value):
         return "n/a"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -83,7 +82,7 @@ def sections(
     catalogue: Catalogue,
     figures: Mapping[str, Sequence[tuple[str, bytes]]],
 ) -> list[Section]:
-    """The families that have tests, the primary one first.
+    """Arrange the families that have tests, the primary one first.
 
     Parameters
     ----------
@@ -118,6 +117,16 @@ def missing_list(tests: pd.DataFrame) -> list[tuple[str, str]]:
         (who, "every measure" if len(names) == n else ", ".join(names))
         for who, names in found.items()
     ]
+
+
+def single_notes(tests: pd.DataFrame, known: Sequence[str]) -> list[tuple[str, str]]:
+    """List (measures, note) for what holds of single measures and is not in `known`."""
+    found: dict[str, list[str]] = {}
+    for row in tests.itertuples(index=False):
+        for note in str(row.notes).split("; "):
+            if note != "n/a" and note not in known:
+                found.setdefault(note, []).append(str(row.measure))
+    return [(", ".join(names), note) for note, names in found.items()]
 
 
 def render(template: str, **values: object) -> str:

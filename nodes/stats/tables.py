@@ -6,7 +6,6 @@ import math
 import re
 
 import pandas as pd
-
 from alsflow.nodes.errors import BadInputError
 
 MISSING = "n/a"
