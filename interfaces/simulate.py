@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-
 from alsflow.interfaces.images import load
 from alsflow.interfaces.template import bundled_atlas, template_file
 from alsflow.nodes.simulate.anatomy import Source
