@@ -64,12 +64,15 @@ class FineLabels:
         Sub-voxel to mm of the person's world.
     factors : (int, int, int)
         Sub-voxels along each edge of a voxel of the image.
+    lost : (256,) array
+        Grey matter that atrophy turned into CSF in each atlas label, mL.
     """
 
     classes: NDArray
     atlas: NDArray
     affine: NDArray
     factors: tuple[int, int, int]
+    lost: NDArray
 
 
 def subdivision(affine: NDArray, finest: float = FINEST) -> tuple[int, int, int]:
@@ -232,7 +235,7 @@ def cut_labels(
         blueprint.atlas,
         blueprint.floor,
     )
-    labels = FineLabels(classes, regions, fine_affine, factors)
+    labels = FineLabels(classes, regions, fine_affine, factors, np.zeros(256))
     return thin(labels, anatomy) if anatomy.traits.thinning else labels
 
 
@@ -242,7 +245,7 @@ def thin(labels: FineLabels, anatomy: Anatomy) -> FineLabels:
     In each region of ``anatomy.traits.thinning`` the asked share of its grey sub-voxels is
     taken where the level towards CSF is highest, that is from the surface of the cortex inwards.
     """
-    classes = labels.classes.copy()
+    classes, counts = labels.classes.copy(), np.zeros(256)
     grey = np.isin(classes, [CLASSES.index(name) for name in TISSUES["gm"]])
     for region, share in anatomy.traits.thinning.items():
         if not 0 <= share < 1:
@@ -252,7 +255,8 @@ def thin(labels: FineLabels, anatomy: Anatomy) -> FineLabels:
         outer = _outer_level(anatomy, apply_affine(labels.affine, at))
         lost = members[np.argsort(-outer, kind="stable")[: round(share * len(members))]]
         classes.flat[lost] = CSF
-    return replace(labels, classes=classes)
+        counts[region] = len(lost)
+    return replace(labels, classes=classes, lost=counts * voxel_volume(labels.affine))
 
 
 def _outer_level(anatomy: Anatomy, points: NDArray) -> NDArray:
@@ -329,3 +333,12 @@ def regional_gm(labels: FineLabels) -> NDArray:
     """Grey matter in each atlas label, mL, (256,)."""
     grey = tissue_table()[:, 0].astype(bool)[labels.classes]
     return np.bincount(labels.atlas[grey], minlength=256) * voxel_volume(labels.affine)
+
+
+def without_thinning(
+    volumes: dict[str, float], regional: NDArray, lost: NDArray
+) -> tuple[dict[str, float], NDArray]:
+    """Tissue volumes and regional grey matter as they were before `thin`, all in mL."""
+    total = float(lost.sum())
+    before = volumes | {"gm": volumes["gm"] + total, "csf": volumes["csf"] - total}
+    return before, regional + lost
