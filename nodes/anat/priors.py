@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from alsflow.nodes.anat.register import pull
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from alsflow.nodes.anat.register import pull
+
+BOUNDARY = 2.5  # mm, least blur of the edge of the brain
 FLOOR = 0.03  # so much the anatomy may always differ from the template
 CSF, GM, WM, OTHER, DEEP = range(5)  # order of the priors
 OUTSIDE = (0.0, 0.0, 0.0, 1.0, 0.0)  # priors beyond the template
@@ -51,7 +53,7 @@ def tissue_priors(template: Template, sigma: float) -> NDArray:
     inside = template.brain
     tissues = [np.clip(inside - template.gm - template.wm, 0, 1), template.gm, template.wm]
     maps = [smooth(tissue, sigma) + FLOOR for tissue in tissues]
-    brain = np.clip(smooth(inside, max(sigma, 1.5)), 1e-4, 1 - 1e-4)
+    brain = np.clip(smooth(inside, max(sigma, BOUNDARY)), 1e-4, 1 - 1e-4)
     total = sum(maps)
     deep = smooth(template.deep, max(sigma, 1.0))
     return np.stack([*(brain * part / total for part in maps), 1 - brain, deep])
