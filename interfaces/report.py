@@ -26,7 +26,7 @@ from alsflow.nodes.report.anatomy import (
     palette,
 )
 
-GREYS = (48, 32, 24, 16, 8)  # levels of grey; the first whose file is small enough is taken
+GREYS = (40, 20, 10)  # levels of grey; the first whose file is small enough is taken
 LARGEST = 280_000  # bytes of one picture
 SAME_PLACE = 0.01  # mm; grids whose corners differ by less are one grid
 
