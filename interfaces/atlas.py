@@ -171,6 +171,19 @@ def find_atlas(name: str, folder: str | Path | None = None) -> Atlas:
     )
 
 
+def resolve_deep_atlas(
+    name: str, cortical: str, folder: str | Path | None = None, first: str = "cobra"
+) -> str:
+    """Name of the atlas for striatum and thalamus.
+
+    ``auto`` stands for the atlas `first` once that has been fetched, else for the cortical one.
+    """
+    if name != "auto":
+        return name
+    here = all(path.is_file() for path in atlas_files(first, folder).values())
+    return first if here else cortical
+
+
 def _require_checksum(path: Path, expected: str, what: str) -> None:
     found = sha256(path)
     if found != expected:
