@@ -475,7 +475,7 @@ def image_problems(path: Path, kind: str, labels: Sequence[Label]) -> list[str]:
     names = {label.index: label.name for label in labels}
     sides = {label.index: label.side for label in labels}
     try:
-        image = nib.load(path)
+        image: Any = nib.load(path)
         axes = 3 if kind == "labels" else 4
         if image.ndim != axes:
             return [f"it has {image.ndim} dimensions, and an atlas of kind {kind} has {axes}"]
@@ -491,10 +491,11 @@ def image_problems(path: Path, kind: str, labels: Sequence[Label]) -> list[str]:
 
 def volumes(image: nib.Nifti1Image) -> Iterator[NDArray]:
     """Volumes of a 3-D or 4-D image one after the other, in one pass through the file."""
-    shape, proxy = image.shape[:3], image.dataobj
+    shape = image.shape[:3]
+    proxy: Any = image.dataobj  # an array proxy: what was loaded from a file
     count = image.shape[3] if image.ndim == 4 else 1
     size = int(np.prod(shape)) * proxy.dtype.itemsize
-    with ImageOpener(image.get_filename()) as stream:
+    with ImageOpener(str(image.get_filename())) as stream:
         stream.seek(proxy.offset)
         for _ in range(count):
             block = stream.read(size)

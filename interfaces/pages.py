@@ -73,7 +73,7 @@ def read_status(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8")
-    return table.to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def read_texts(folder: Path, pattern: str) -> dict[str, str]:

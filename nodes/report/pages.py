@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +121,7 @@ def measure_rows(table: pd.DataFrame, known: Mapping[str, Known]) -> list[Row]:
     return rows
 
 
-def _judged(record: Mapping[str, str], about: Known) -> str:
+def _judged(record: Mapping[Hashable, str], about: Known) -> str:
     """Quality as written, or that the value is outside what is plausible."""
     if record["qc"] == "flagged" or record["value"] == NOT_AVAILABLE:
         return record["qc"]
