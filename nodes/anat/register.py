@@ -37,6 +37,8 @@ class WarpSettings:
     radius: int = 2  # voxels, half width of the window of NCC
     iterations: tuple[int, ...] = (60, 40)
     smoothing: tuple[float, float] = (2.0, 0.7)  # voxels; of each update, of the whole field
+    # one stationary velocity, or updates composed one after the other, which reach further
+    scheme: Literal["velocity", "composed"] = "velocity"
     threads: int = 1
 
 
@@ -121,7 +123,8 @@ def greedy_command(channels: int, settings: WarpSettings, masked: bool, inverse:
     parts += [f"-i fixed{index} moving{index}" for index in range(channels)]
     parts += ["-gm mask"] if masked else []
     parts += [f"-m {metric}", "-n " + "x".join(map(str, settings.iterations))]
-    parts += [f"-s {update}vox {field}vox -sv -exp {VELOCITY_STEPS} -o warp"]
+    parts += [f"-s {update}vox {field}vox -o warp"]
+    parts += [f"-sv -exp {VELOCITY_STEPS}"] if settings.scheme == "velocity" else []
     parts += ["-oinv inverse"] if inverse else []
     return " ".join(parts)
 
