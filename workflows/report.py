@@ -114,7 +114,7 @@ def _stream(
         failures=_failures(output_dir, entry, manifest),
         flags=quality.get("flags", []),
         summary=pages.summary_rows(rows),
-        metrics=pages.metric_rows(quality),
+        metrics=pages.metric_rows(quality, {item["name"]: item for item in facts["metric"]}),
         region_columns=tuple(pages.REGION_COLUMNS.values()),
         regions=pages.region_rows(rows, _region_labels()),
         missing=pages.missing_rows(rows),

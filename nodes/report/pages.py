@@ -169,13 +169,32 @@ def missing_rows(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row.shown == NOT_AVAILABLE]
 
 
-def metric_rows(quality: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Numbers of quality, those that raised a flag marked."""
-    flagged = {flag["name"] for flag in quality.get("flags", [])}
-    return [
-        {"label": plain_label(name), "shown": number(str(value)), "flagged": name in flagged}
-        for name, value in quality.get("metrics", {}).items()
-    ]
+def metric_rows(
+    quality: Mapping[str, Any], about: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
+    """Numbers of quality, those that raised a flag marked.
+
+    Parameters
+    ----------
+    quality : mapping
+        ``metrics`` by name, and ``flags`` with their names.
+    about : mapping of str to mapping
+        Label, unit and the flag that speaks of a number, by the name of the number.
+    """
+    raised = {flag["name"] for flag in quality.get("flags", [])}
+    rows = []
+    for name, value in quality.get("metrics", {}).items():
+        known = about.get(name, {})
+        speaks = {name, f"{name}_unknown", known.get("flag", name)}
+        rows.append(
+            {
+                "label": known.get("label", plain_label(name)),
+                "shown": NOT_AVAILABLE if value is None else number(str(value)),
+                "unit": known.get("unit", ""),
+                "flagged": bool(speaks & raised),
+            }
+        )
+    return rows
 
 
 def text_blocks(text: str) -> list[dict[str, str]]:

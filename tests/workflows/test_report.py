@@ -3,17 +3,19 @@
 import base64
 import json
 import re
+import tomllib
 from html.parser import HTMLParser
 
 import pytest
 
 from alsflow.interfaces.bids import Visit
+from alsflow.nodes.anat.quality import judge
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.report.pages import Row as PageRow
-from alsflow.nodes.report.pages import number, region_rows, text_blocks
+from alsflow.nodes.report.pages import metric_rows, number, region_rows, text_blocks
 from alsflow.workflows.manifest import Entry, Failure, Manifest
 from alsflow.workflows.measures import catalogue
-from alsflow.workflows.report import write_reports
+from alsflow.workflows.report import DATA, write_reports
 from alsflow.workflows.settings import AnatSettings, Settings
 
 EVIL = "<script>alert('x')</script> & \"quoted\""
@@ -124,10 +126,10 @@ def test_values_flags_and_ranges(run):
     rows = Reader(page(run, "sub-01")).rows
     assert ["total intracranial volume", "1512", "mL"] in rows
     assert ["grey matter", "12345", "mL", "outside the plausible range"] in rows
-    assert ["noise", "0.03125"] in rows
+    assert ["noise, of white matter", "0.03125", "%"] in rows
     assert any(row[0] == "precentral gyrus" and len(row) == 6 for row in rows)
     flagged = Reader(page(run, "sub-02_ses-a")).rows
-    assert ["noise", "0.03125", "flagged"] in flagged
+    assert ["noise, of white matter", "0.03125", "%", "flagged"] in flagged
     assert ["total intracranial volume", "n/a", "mL", "flagged"] in flagged
 
 
@@ -257,6 +259,32 @@ def test_region_cells_follow_the_columns_whatever_the_order_of_rows():
 )
 def test_numbers(text, shown):
     assert number(text) == shown
+
+
+def test_numbers_of_quality_are_marked_by_the_flag_that_speaks_of_them():
+    flags = [{"name": "mask_lopsided", "reason": ""}, {"name": "noise_unknown", "reason": ""}]
+    quality = {"flags": flags, "metrics": {"asymmetry": 0.3, "noise": None, "own_number": 1}}
+    rows = metric_rows(quality, {"asymmetry": {"label": "halves", "flag": "mask_lopsided"}})
+    assert rows == [
+        {"label": "halves", "shown": "0.3", "unit": "", "flagged": True},
+        {"label": "noise", "shown": "n/a", "unit": "", "flagged": True},
+        {"label": "own number", "shown": "1", "unit": "", "flagged": False},
+    ]
+
+
+def test_every_flag_of_the_anatomical_stream_is_known_to_the_page():
+    """Names in report.toml are those that the judgement gives."""
+    facts = tomllib.loads((DATA / "report.toml").read_text(encoding="utf-8"))
+    known = {item["flag"] for item in facts["metric"] if "flag" in item}
+    names = {item["name"] for item in facts["metric"]}
+    faces = ("left", "right", "posterior", "anterior", "inferior", "superior")
+    worst = {
+        "tiv": 10.0, "gm_to_wm": 9.0, "csf_share": 0.9, "joint_variation": 9.0,
+        "coverage_cerebellum": 0.0, "coverage_vertex": 0.0, "template_overlap": 0.0,
+        "tissue_overlap": 0.0, "asymmetry": 1.0, "mask_holes": 99.0,
+    } | {f"cut_{face}": 99.0 for face in faces}  # fmt: skip
+    assert set(worst) <= names
+    assert {flag.name for flag in judge(worst)} <= known
 
 
 def test_blocks():
