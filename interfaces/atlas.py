@@ -95,7 +95,18 @@ def registry(folder: str | Path | None = None) -> dict[str, dict[str, Any]]:
     text = (files("alsflow") / "workflows" / "data" / "atlases.toml").read_text(encoding="utf-8")
     declared = tomllib.loads(text)
     for path in sorted((atlas_folder(folder) / USER).glob("*/atlas.toml")):
-        declared[path.parent.name] = tomllib.loads(path.read_text(encoding="utf-8"))
+        name = path.parent.name
+        if name in declared:
+            raise BadInputError(
+                f"{path.parent} has the name of an atlas that the program knows by now: rename "
+                "that folder, and the files in its atlas.toml, to another name."
+            )
+        try:
+            declared[name] = tomllib.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BadInputError(
+                f"{path} cannot be read ({error}): remove {path.parent} and add the atlas again."
+            ) from error
     return declared
 
 

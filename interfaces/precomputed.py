@@ -144,7 +144,7 @@ class AdoptMaps(CodedInterface):
 
     input_spec = _AdoptMapsInputSpec
     output_spec = _AdoptMapsOutputSpec
-    _code = (map_problems, brain_from_maps)
+    _code = (map_problems, brain_from_maps, require_same_grid, find_precomputed)
 
     def _run_interface(self, runtime):
         folder = Path(runtime.cwd)

@@ -100,7 +100,7 @@ class DrawAnatomy(CodedInterface):
 
     input_spec = _DrawAnatomyInputSpec
     output_spec = _DrawAnatomyOutputSpec
-    _code = (draw_outline, draw_tissue, draw_atlas, draw_template)
+    _code = (draw_outline, draw_tissue, draw_atlas, draw_template, save_png)
 
     def _run_interface(self, runtime):
         # what a user's matplotlibrc says must not change a picture

@@ -47,7 +47,7 @@ def write_reports(
     fill = partial(pages.render, templates, version=__version__)
     common = {
         "facts": facts,
-        "methods": pages.text_blocks(_methods(settings, fill)),
+        "methods": pages.text_blocks(_methods(settings, manifest, fill)),
         "software": _software(facts),
     }
     written, problems = [], []
@@ -65,8 +65,10 @@ def write_reports(
     return tuple(written)
 
 
-def _methods(settings: Settings, fill: partial[str]) -> str:
-    """Text on the methods that these settings stand for."""
+def _methods(settings: Settings, manifest: Manifest, fill: partial[str]) -> str:
+    """Text on the methods that were used: none before a stream has come to its end."""
+    if not any(entry.state in ("done", "flagged") for entry in manifest.entries):
+        return ""
     anat = settings.anat
     cortical = declaration(anat.cortical_atlas) | {"name": anat.cortical_atlas}
     deep_name = resolve_deep_atlas(anat.subcortical_atlas, anat.cortical_atlas)

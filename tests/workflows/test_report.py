@@ -223,6 +223,16 @@ def test_methods_say_what_the_settings_ask_for(run, anat, there, not_there):
         assert words not in text
 
 
+def test_pages_of_a_run_in_which_all_failed_are_written_whatever_the_settings(run):
+    settings, visits, manifest = run
+    for entry in manifest.entries:
+        entry.state = "failed"
+    wrong = Settings(settings.bids_dir, settings.output_dir, "participant",
+                     anat=AnatSettings(cortical_atlas="nothing"))  # fmt: skip
+    write_reports(wrong, visits, manifest)
+    assert "Methods" not in page(run, "sub-01")
+
+
 def test_every_citation_is_in_the_references_and_the_other_way_round(run):
     write_reports(*run)
     methods = page(run, "sub-01").split("<h2>Methods</h2>")[1].split("<h2>Software")[0]
