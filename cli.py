@@ -7,7 +7,6 @@ after the number of threads is set, because they read it when they are imported.
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import re
 import signal
@@ -21,6 +20,7 @@ from typing import Any, NoReturn
 from alsflow import __version__
 from alsflow.workflows import exits
 from alsflow.workflows.exits import StopRunError
+from alsflow.workflows.machine import available_memory_mb, available_processes, limit_threads
 from alsflow.workflows.settings import (
     Settings,
     SettingsError,
@@ -44,16 +44,12 @@ ALIASES = {
     "--mem-mb": "--mem",
     "--skip-bids-validator": "--skip-bids-validation",
 }
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     os.environ["NO_ET"] = os.environ["NIPYPE_NO_ET"] = "1"  # no telemetry
-    _limit_threads(1)
+    limit_threads(1)
     try:
         arguments = parser().parse_args(canonical(sys.argv[1:] if argv is None else argv))
         return _run(arguments)
@@ -63,22 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("the run was interrupted; finished steps are kept, start it again to go on.")
         return exits.FAILED
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        from alsflow.workflows.manifest import disk_sentence
-
-        _complain(disk_sentence(str(error)))
-        return exits.FAILED
 
 
 def _complain(text: str) -> None:
     print(f"alsflow: {text}", file=sys.stderr)
-
-
-def _limit_threads(number: int) -> None:
-    for name in THREAD_VARIABLES:
-        os.environ[name] = str(number)
 
 
 # ---------------------------------------------------------------------------- arguments
@@ -268,8 +252,6 @@ def make_settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _machine() -> dict[str, Any]:
-    from alsflow.workflows.machine import available_memory_mb, available_processes
-
     # omp_nthreads = 0: decided when the number of visits is known
     return {"nprocs": available_processes(), "mem_mb": available_memory_mb(), "omp_nthreads": 0}
 

@@ -18,7 +18,8 @@ from alsflow.nodes.errors import BadInputError, MissingProgramError
 from alsflow.workflows import exits
 from alsflow.workflows.cache import exclusive, write_text
 from alsflow.workflows.exits import StopRunError
-from alsflow.workflows.manifest import Entry, Manifest
+from alsflow.workflows.machine import limit_threads
+from alsflow.workflows.manifest import DISK_FULL, Entry, Manifest, disk_sentence
 from alsflow.workflows.settings import Settings, as_toml
 from rich.console import Console
 from rich.table import Table
@@ -44,8 +45,6 @@ sub-*/ses-*/figures/
 """
 ERRORS_SHOWN = 10
 SYMBOLS = {"not-run": "will run", "absent": "missing", "refused": "refused"}
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
-           "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "NUMBA_NUM_THREADS")  # fmt: skip
 
 
 def run(settings: Settings, dry_run: bool = False, verbose: bool = False) -> int:
@@ -63,6 +62,11 @@ def run(settings: Settings, dry_run: bool = False, verbose: bool = False) -> int
         raise StopRunError(exits.NOTHING_SELECTED, str(error)) from None
     except MissingProgramError as error:
         raise StopRunError(exits.FAILED, str(error)) from None
+    except OSError as error:  # while the driver itself was writing
+        if error.errno not in DISK_FULL:
+            raise
+        folders = (settings.output_dir, settings.work_dir)
+        raise StopRunError(exits.FAILED, disk_sentence(str(error), folders)) from None
 
 
 def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
@@ -99,7 +103,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
     def report(manifest: Manifest) -> None:
         import_module("alsflow.workflows.report").write_reports(settings, visits, manifest)
 
-    manifest = Manifest(settings.output_dir, entries, requested, __version__)
+    manifest = Manifest(settings, entries, requested, __version__)
     locks = [visit.name for visit in visits]
     return _execute(workflow, settings, manifest, locks, verbose, report)
 
@@ -119,7 +123,7 @@ def run_group(settings: Settings, dry_run: bool) -> int:
     settings = with_threads(settings, 1)
     prepare_output(settings)
     entry = Entry("", None, "group")
-    manifest = Manifest(settings.output_dir, [entry], lambda _: {}, __version__)
+    manifest = Manifest(settings, [entry], lambda _: {}, __version__)
     try:
         workflow = import_module("alsflow.workflows.group").init_group_wf(settings)
     except BadInputError as error:
@@ -249,8 +253,7 @@ def with_threads(settings: Settings, visits: int) -> Settings:
     """Decide the threads of one process, in the settings and in the environment."""
     spare = max(1, settings.nprocs // max(1, visits))
     settings = replace(settings, omp_nthreads=settings.omp_nthreads or spare)
-    for name in THREADS:  # read by the worker processes, which start later
-        os.environ[name] = str(settings.omp_nthreads)
+    limit_threads(settings.omp_nthreads)  # for the worker processes, which start later
     return settings
 
 

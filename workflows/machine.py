@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
 MEMORY_SHARE = 0.9  # of the memory that is there
 
 
@@ -24,3 +34,16 @@ def available_memory_mb() -> int:
         except (OSError, ValueError):  # no such control group, or "max"
             continue
     return int(total * MEMORY_SHARE / 1e6)
+
+
+def limit_threads(number: int) -> None:
+    """Threads of this process and those that it starts; libraries read it when imported."""
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(number)
+
+
+def free_space(folder: Path) -> str:
+    """Free space on the disk of `folder`, for people."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return f"{shutil.disk_usage(folder).free / 1e6:.1f} MB free in {folder}"

@@ -12,6 +12,7 @@ threads, can deadlock.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
@@ -30,6 +31,9 @@ from alsflow.workflows.cache import FileHashes, drop_result, read_record, record
 from nipype.pipeline.engine.utils import topological_sort
 from nipype.pipeline.plugins.base import PluginBase
 
+logger = logging.getLogger("alsflow")
+
+LOG_FORMAT = "%(relativeCreated)9.0f ms  %(name)s  %(message)s"
 WAIT = 0.5  # s between two looks at the watchers while nothing happens
 PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage")
 
@@ -63,6 +67,8 @@ def work(pipe: connection.Connection, log_file: str, folder: str) -> None:
     for stream in (1, 2):
         os.dup2(target, stream)
     os.chdir(folder)
+    for handler in logging.getLogger("nipype").handlers:
+        handler.setFormatter(logging.Formatter(LOG_FORMAT))
     threading.Thread(target=_end_with_driver, daemon=True).start()
     hashes = FileHashes()
     while True:
@@ -231,6 +237,7 @@ class WorkersPlugin(PluginBase):
             worker = self._new_worker()
             worker.pipe.send_bytes(packed)
         worker.node = node
+        logger.info("%s started in process %s", node.fullname, worker.process.pid)
         self._tell("started", node)
 
     def _collect(self) -> None:
@@ -269,11 +276,13 @@ class WorkersPlugin(PluginBase):
             if self._missing[follower] == 0:
                 self._ready.append(follower)
         self._ready.sort(key=self._rank.__getitem__)
+        logger.info("%s %s", node.fullname, "cached" if cached else f"done in {seconds:.1f} s")
         self._tell("finished", node, seconds, cached)
 
     def _fail(self, node: Any, text: str) -> None:
         """Nodes that need `node` never become ready, so nothing else is to be done."""
         self._resources.used.pop(node, None)
+        logger.error("%s failed\n%s", node.fullname, text)
         self._tell("failed", node, text)
         self._stopped = self._stopped or self._stop_first
 

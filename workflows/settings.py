@@ -115,7 +115,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in layer.items():
             old = merged.get(key)
             both = isinstance(old, Mapping) and isinstance(value, Mapping)
-            merged[key] = merge(old, value) if both else value
+            merged[key] = merge(old or {}, value) if both else value
     return merged
 
 
