@@ -12,6 +12,9 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from alsflow import __version__
 from alsflow.interfaces import bids
 from alsflow.nodes.errors import BadInputError, MissingProgramError
@@ -21,8 +24,6 @@ from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.machine import limit_threads
 from alsflow.workflows.manifest import DISK_FULL, Entry, Manifest, disk_sentence
 from alsflow.workflows.settings import Settings, as_toml
-from rich.console import Console
-from rich.table import Table
 
 logger = logging.getLogger("alsflow")
 

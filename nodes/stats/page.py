@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from alsflow.nodes.stats.catalogue import Catalogue, Family
 from jinja2 import Environment, StrictUndefined
+
+from alsflow.nodes.stats.catalogue import Catalogue, Family
 
 DIGITS = 3  # significant digits of estimates on the page; the table beside it has all
 

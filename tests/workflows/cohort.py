@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from alsflow.workflows.measures import catalogue
 
 REGIONS = {

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from alsflow.interfaces.bids import (
     FilterError,
     NothingSelectedError,

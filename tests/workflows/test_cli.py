@@ -8,6 +8,7 @@ import time
 import tomllib
 
 import pytest
+
 from alsflow import cli
 from alsflow.workflows import exits
 from alsflow.workflows.settings import Settings

@@ -4,6 +4,7 @@ import sys
 import types
 
 import toy_streams
+
 from alsflow import cli
 from alsflow.workflows import participant
 
