@@ -124,9 +124,10 @@ def run_group(settings: Settings, dry_run: bool) -> int:
     settings = with_threads(settings, 1)
     prepare_output(settings)
     entry = Entry("", None, "group")
-    manifest = Manifest(settings, [entry], lambda _: {}, __version__)
+    group = import_module("alsflow.workflows.group")
+    manifest = Manifest(settings, [entry], lambda _: group.requested_group(settings), __version__)
     try:
-        workflow = import_module("alsflow.workflows.group").init_group_wf(settings)
+        workflow = group.init_group_wf(settings)
     except BadInputError as error:
         entry.state, entry.reason = "refused", str(error)
         manifest.write()

@@ -13,7 +13,8 @@ from alsflow.nodes.errors import BadInputError
 
 
 def work_dir_of(runtime):
-    return next(p.parent for p in Path(runtime.cwd).parents if p.name == "alsflow_wf")
+    names = ("alsflow_wf", "group_wf")
+    return next(p.parent for p in Path(runtime.cwd).parents if p.name in names)
 
 
 def note(runtime, name):
@@ -105,6 +106,22 @@ class Sink(CodedInterface):
         finally:
             partial.unlink(missing_ok=True)
         self._results["out_file"] = str(target)
+        return runtime
+
+
+class Once(CodedInterface):
+    """Copy the text, and remember that it was copied."""
+
+    input_spec = _LoadInputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime):
+        text = Path(self.inputs.t1w_file).read_text()
+        with (work_dir_of(runtime) / "once.txt").open("a") as calls:
+            calls.write(text)
+        out_file = Path(runtime.cwd) / "once_out.txt"
+        out_file.write_text(text)
+        self._results["out_file"] = str(out_file)
         return runtime
 
 
