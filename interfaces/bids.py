@@ -208,7 +208,7 @@ def select_visits(
     }
     rejected: list[Rejected] = []
     for query in queries:
-        for path, entities in _candidates(layout, query):
+        for path, entities in _candidates(layout, query, (filters or {}).get(query, {})):
             key = (entities.get("subject", ""), entities.get("session"))
             rule = _broken_rule(entities, (filters or {}).get(query, {}))
             if key not in taken:
@@ -292,9 +292,10 @@ def _index(bids_dir: Path, people: Sequence[str], datatypes: Collection[str]):
         return layout.BIDSLayout(str(bids_dir), validate=False, indexer=indexer)
 
 
-def _candidates(layout, query: str) -> list[tuple[Path, dict[str, Any]]]:
-    """Images that the default of a query selects, with their entities."""
-    found = layout.get(**QUERIES[query], extension=list(IMAGE_EXTENSIONS))
+def _candidates(layout, query: str, rules: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
+    """Images of the datatype and suffix of a query, which a filter may replace."""
+    kind = {name: rules.get(name, value) for name, value in QUERIES[query].items()}
+    found = layout.get(**kind, extension=list(IMAGE_EXTENSIONS))
     return [(Path(str(file.path)), file.get_entities()) for file in found]
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+from nipype.pipeline.engine import Workflow
 from rich.console import Console
 from rich.table import Table
 
@@ -93,7 +94,6 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
         return exits.OK if all(e.state == "not-run" for e in entries) else _needed(entries)
     settings = with_threads(settings, len(visits))
     prepare_output(settings)
-    workflow = init_participant_wf(visits, entries, settings)
     by_key = {(visit.participant, visit.session): visit for visit in visits}
 
     def requested(entry: Entry) -> dict[str, Path]:
@@ -105,8 +105,14 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
         import_module("alsflow.workflows.report").write_reports(settings, visits, manifest)
 
     manifest = Manifest(settings, entries, requested, __version__)
-    locks = [visit.name for visit in visits]
-    return _execute(workflow, settings, manifest, locks, verbose, report)
+    return _execute(
+        lambda: init_participant_wf(visits, entries, settings),
+        settings,
+        manifest,
+        locks=[visit.name for visit in visits],
+        verbose=verbose,
+        report=report,
+    )
 
 
 def run_group(settings: Settings, dry_run: bool) -> int:
@@ -126,36 +132,38 @@ def run_group(settings: Settings, dry_run: bool) -> int:
     entry = Entry("", None, "group")
     group = import_module("alsflow.workflows.group")
     manifest = Manifest(settings, [entry], lambda _: group.requested_group(settings), __version__)
-    try:
-        workflow = group.init_group_wf(settings)
-    except BadInputError as error:
-        entry.state, entry.reason = "refused", str(error)
-        manifest.write()
-        raise StopRunError(exits.DATA, str(error)) from None
-    return _execute(workflow, settings, manifest, ["group"], False, None)
+
+    def init() -> Workflow:
+        try:
+            return group.init_group_wf(settings)
+        except BadInputError as error:
+            entry.state, entry.reason = "refused", str(error)
+            return Workflow(name="group_wf")
+
+    return _execute(init, settings, manifest, locks=["group"])
 
 
 def _execute(
-    workflow,
+    init: Callable[[], Workflow],
     settings: Settings,
     manifest: Manifest,
     locks: Sequence[str],
-    verbose: bool,
-    report: Callable[[Manifest], None] | None,
+    verbose: bool = False,
+    report: Callable[[Manifest], None] | None = None,
 ) -> int:
-    """Run the graph, write the reports, say what came of it."""
+    """Build and run the graph, write the reports, say what came of it."""
     from alsflow.workflows import execute
     from alsflow.workflows.progress import Progress
 
     with execute.exclusively(settings, locks), execute.logged(execute.log_file(settings)):
         manifest.start()
-        reason = "the run ended before it"
         try:
+            workflow = init()
             if workflow.list_node_names():
                 with Progress(manifest, settings.nprocs, verbose=verbose) as progress:
                     execute.run(workflow, settings, [manifest, progress])
         finally:
-            manifest.close(reason)
+            manifest.close("the run ended before it")
         if report is not None:
             _report(report, manifest)
     return _conclude(settings, manifest)

@@ -57,6 +57,7 @@ def run(
         hashes=hashes,
         watchers=watchers,
         log_file=str(log_file(settings)),
+        folder=str(work_dir),
         stop_on_first_crash=settings.stop_on_first_crash,
     )
     with remembered(hashes):

@@ -42,8 +42,18 @@ def limit_threads(number: int) -> None:
         os.environ[name] = str(number)
 
 
+def free_mb(folder: Path) -> float:
+    """Free space on the disk of `folder`, MB."""
+    return shutil.disk_usage(_existing(folder)).free / 1e6
+
+
 def free_space(folder: Path) -> str:
     """Free space on the disk of `folder`, for people."""
+    return f"{free_mb(folder):.1f} MB free in {_existing(folder)}"
+
+
+def _existing(folder: Path) -> Path:
+    """`folder`, or the nearest folder above it that is there."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    return f"{shutil.disk_usage(folder).free / 1e6:.1f} MB free in {folder}"
+    return folder

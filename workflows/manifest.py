@@ -6,6 +6,7 @@ import errno
 import json
 import re
 import textwrap
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -15,12 +16,14 @@ from typing import Any, Literal
 from alsflow.interfaces.bids import Visit
 from alsflow.workflows import exits
 from alsflow.workflows.cache import exclusive, write_text
-from alsflow.workflows.machine import free_space
+from alsflow.workflows.machine import free_mb, free_space
 from alsflow.workflows.settings import Settings
 
 State = Literal["done", "flagged", "refused", "failed", "absent", "not-run"]
 Key = tuple[str, str | None, str]
 ERROR_LINE = r"[\w.]*(Error|Exception|Exit|Interrupt)\b"
+DISK_SENTENCE = "A disk was full"
+TIGHT_MB = 1.0  # with less left, a failure has most likely to do with it
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STATUS, MANIFEST, ERRORS, CRASH = "status.tsv", "manifest.json", "errors.tsv", "crash"
 STATUS_COLUMNS = ("participant_id", "session_id", "stream", "state", "reason")
@@ -111,7 +114,7 @@ def disk_sentence(text: str, folders: Sequence[Path]) -> str:
     where = f" when {path[1]} was written" if path else ""
     free = ", ".join(free_space(folder) for folder in folders)
     return (
-        f"A disk was full or a quota used up{where}"
+        f"{DISK_SENTENCE} or a quota used up{where}"
         + (f" (now {free})" if free else "")
         + "; make room and run again, finished steps are kept."
     )
@@ -185,14 +188,21 @@ class Manifest:
         """Settle the entry with its last node."""
         entry = self.entry_of(node)
         self._open[entry.key] -= 1
-        if self._open[entry.key] == 0:
+        if self._open[entry.key]:
+            return
+        try:
             self._settle(entry)
-            self.write()
+        except Exception:  # whatever its files hold, one visit must not stop the others
+            self.note_failure(entry, "judging the outputs", traceback.format_exc())
+        self.write()
 
     def failed(self, node: Any, text: str) -> None:
         """Note the cause and keep the details in a file."""
         entry = self.entry_of(node)
         state, cause = cause_of(text, self._folders)
+        if state == "failed" and not cause.startswith(DISK_SENTENCE):
+            tight = [folder for folder in self._folders if free_mb(folder) < TIGHT_MB]
+            cause += f" ({disk_sentence('', tight)})" if tight else ""
         step = node.fullname.split(".", 3)[-1]
         details = self._save_details(entry, node, step, text)
         self.failures.append(Failure(entry.key, step, cause, details))

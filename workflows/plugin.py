@@ -65,8 +65,8 @@ def work(pipe: connection.Connection, log_file: str, folder: str) -> None:
     """Compute nodes from `pipe` until it is closed; prints go to the log file."""
     os.setpgid(0, 0)  # programs started by nodes die with the worker
     target = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):
-        os.dup2(target, stream)
+    for stream, number in ((os.open(os.devnull, os.O_RDONLY), 0), (target, 1), (target, 2)):
+        os.dup2(stream, number)
     os.chdir(folder)
     for handler in logging.getLogger("nipype").handlers:
         handler.setFormatter(logging.Formatter(LOG_FORMAT))
@@ -154,6 +154,8 @@ class WorkersPlugin(PluginBase):
         Told of everything that happens.
     log_file : str
         Where workers print.
+    folder : str
+        Where workers stand between two nodes.
     stop_on_first_crash : bool
         Kill the other workers and return at the first failure.
     """
@@ -165,13 +167,14 @@ class WorkersPlugin(PluginBase):
         hashes: FileHashes,
         watchers: Iterable[Watcher] = (),
         log_file: str = os.devnull,
+        folder: str = "/",
         stop_on_first_crash: bool = False,
     ):
         super().__init__({})
         self._resources = Resources(processes, memory_gb)
         self._hashes = hashes
         self._watchers = tuple(watchers)
-        self._log_file = log_file
+        self._log_file, self._folder = log_file, folder
         self._stop_first = stop_on_first_crash
         self._workers: list[Worker] = []
         self._stopped = False
@@ -297,7 +300,7 @@ class WorkersPlugin(PluginBase):
     def _new_worker(self) -> Worker:
         here, there = self._context.Pipe()
         process = self._context.Process(
-            target=work, args=(there, self._log_file, os.path.dirname(self._log_file) or "/"),
+            target=work, args=(there, self._log_file, self._folder),
             daemon=False,
         )  # fmt: skip
         process.start()

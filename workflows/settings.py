@@ -17,6 +17,7 @@ AnatEngine = Literal["cat", "cat12", "spm12", "precomputed"]
 Normalisation = Literal["greedy", "shooting"]
 Level = Literal["participant", "group"]
 
+STREAMS = ("anat",)  # what --modalities may name
 PROFILES = Path(__file__).parent / "data" / "profiles"
 
 

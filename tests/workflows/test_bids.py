@@ -71,6 +71,7 @@ def test_other_suffixes_and_sidecars_are_not_images(toy):
         ({"acq": "x"}, ["_acq-x"]),
         ({"acquisition": "x", "run": 1}, []),
         ({"acquisition": None, "run": None}, [""]),
+        ({"suffix": "T1w", "datatype": "anat", "run": 2}, ["_run-2"]),
     ],
 )
 def test_filters(toy, rule, expected):
@@ -85,6 +86,13 @@ def test_filters(toy, rule, expected):
     names = [path.name for path in selection.visits[0].files["t1w"]]
     assert names == [f"sub-01{entities}_T1w.nii.gz" for entities in expected]
     assert len(selection.rejected) == 4 - len(expected)
+
+
+def test_filter_may_replace_the_suffix(toy):
+    path = toy.add("sub-01")
+    path.with_name("sub-01_UNIT1.nii.gz").write_text("x")
+    [visit] = select_visits(toy.bids, filters={"t1w": {"suffix": "UNIT1"}}).visits
+    assert [p.name for p in visit.files["t1w"]] == ["sub-01_UNIT1.nii.gz"]
 
 
 def test_unknown_entity_is_refused():

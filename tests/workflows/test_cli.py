@@ -60,9 +60,10 @@ def test_memory_is_in_megabytes(text, expected):
     assert settings_of("--mem_mb", text).mem_mb == expected
 
 
-def test_labels_from_a_file(tmp_path):
-    file = tmp_path / "people.txt"
-    file.write_text("sub-01\n02\n\n")
+@pytest.mark.parametrize("text", ["sub-01\n02\n\n", "participant_id\tage\nsub-01\t60\n02\t61"])
+def test_labels_from_a_file(tmp_path, text):
+    file = tmp_path / "people.tsv"
+    file.write_text(text)
     assert settings_of("--participant-label", file, "sub-03").participant_label == (
         "01",
         "02",
@@ -173,6 +174,12 @@ def test_answers_at_once(option):
 
 
 # ---------------------------------------------------------------------------- exit codes
+
+
+def test_streams_of_settings_and_of_the_graph_are_the_same():
+    from alsflow.workflows import participant, settings
+
+    assert tuple(participant.STREAMS) == tuple(participant.REQUIRES) == settings.STREAMS
 
 
 def test_usage_is_64(toy, capsys):

@@ -120,6 +120,41 @@ def test_flags_of_the_quality_check_are_the_reason(toy):
     assert toy.reasons()["sub-01"] == "tiv: 600 mL is too small"
 
 
+def test_unreadable_quality_file_fails_that_visit_only(toy):
+    manifest = manifest_of(toy, "01", "02")
+    for person in ("01", "02"):
+        (toy.out / f"sub-{person}").mkdir()
+    (toy.out / "sub-01" / "sub-01_desc-anat_qc.json").write_text("{")
+    nodes = [FakeNode("01"), FakeNode("02")]
+    manifest.planned(nodes, {})
+    for node in nodes:
+        manifest.finished(node, 1.0, False)
+    assert toy.status() == {"sub-01": "failed", "sub-02": "done"}
+
+
+def test_builder_that_fails_stops_that_visit_only(toy, monkeypatch):
+    import toy_streams
+
+    from alsflow.nodes.errors import BadInputError
+    from alsflow.workflows import participant
+
+    def build(visit, settings):
+        if visit.participant == "01":
+            raise BadInputError("the header is empty; export it again.")
+        if visit.participant == "02":
+            raise ZeroDivisionError("oops")
+        return toy_streams.init_toy_wf(visit, settings)
+
+    monkeypatch.setitem(participant.STREAMS, "anat", build)
+    for person in ("01", "02", "03"):
+        toy.add(f"sub-{person}")
+    assert toy.run() == 1
+    assert toy.status() == {"sub-01": "refused", "sub-02": "failed", "sub-03": "done"}
+    assert toy.reasons()["sub-01"] == "sub-01: the header is empty; export it again."
+    [log] = (toy.out / "logs").glob("*.log")
+    assert "ZeroDivisionError: oops" in log.read_text()
+
+
 def test_stale_states_of_the_same_people_do_not_survive(toy):
     first = manifest_of(toy, "01", "02")
     first.start()

@@ -94,28 +94,40 @@ def fill(path):
             pass
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
-def test_full_disk_ends_with_a_sentence(toy):
-    disk = toy.root / "small"
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 256 kB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    disk = tmp_path / "small"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)])
-    if mounted.returncode:
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if subprocess.run(command).returncode:
         pytest.skip("mounting is not allowed here")
-    try:
-        toy.add("sub-01", "fine" * 20_000), toy.add("sub-02")
-        toy.out = disk / "out"
-        assert toy.run() == 1
-        assert toy.status()["sub-02"] == "done"
-        assert toy.status()["sub-01"] == "failed"
-        assert "disk was full" in toy.reasons()["sub-01"]
-        assert not list(toy.out.rglob("sub-01*_T1w.txt"))
-        fill(disk / "filler")
-        before = (toy.out / "status.tsv").read_text()
-        driver = start(toy)
-        _, message = driver.communicate(timeout=30)
-        assert driver.returncode == 1
-        assert "full" in message
-        assert "Traceback" not in message
-        assert (toy.out / "status.tsv").read_text() == before  # whole, not half written
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_full_output_disk(toy, small_disk):
+    toy.add("sub-01", "fine" * 20_000), toy.add("sub-02")
+    toy.out = small_disk / "out"
+    assert toy.run() == 1
+    assert toy.status() == {"sub-01": "failed", "sub-02": "done"}
+    assert "disk was full" in toy.reasons()["sub-01"]
+    assert not list(toy.out.rglob("sub-01*_T1w.txt"))
+    fill(small_disk / "filler")
+    before = (toy.out / "status.tsv").read_text()
+    driver = start(toy)
+    _, message = driver.communicate(timeout=30)
+    assert driver.returncode == 1
+    assert "full" in message
+    assert "Traceback" not in message
+    assert (toy.out / "status.tsv").read_text() == before  # whole, not half written
+
+
+def test_full_working_disk(toy, small_disk):
+    toy.add("sub-01", "fine" * 20_000)
+    toy.work = small_disk / "work"
+    assert toy.run() == 1
+    assert "disk was full" in toy.reasons()["sub-01"]
+    assert not list(toy.out.rglob("sub-01*_T1w.txt"))
