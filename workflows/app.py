@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from urllib.parse import quote
 
 from nipype.pipeline.engine import Workflow
 from rich.console import Console
@@ -29,6 +30,7 @@ from alsflow.workflows.settings import Settings, as_toml
 logger = logging.getLogger("alsflow")
 
 BIDS_VERSION = "1.10.0"
+# Names that BIDS does not have, or has only in drafts.
 BIDSIGNORE = """\
 *.html
 *_measures.tsv
@@ -36,14 +38,12 @@ BIDSIGNORE = """\
 *_qc.json
 *_vbm.nii.gz
 *_xfm.*
-features*.tsv
-figures/
-group/
-logs/
+features*
+figures
+group
+logs
 manifest.json
 status.tsv
-sub-*/figures/
-sub-*/ses-*/figures/
 """
 ERRORS_SHOWN = 10
 SYMBOLS = {"not-run": "will run", "absent": "missing", "refused": "refused"}
@@ -326,7 +326,8 @@ def description(settings: Settings) -> dict:
             source = json.loads(raw.read_text(encoding="utf-8-sig"))
         except ValueError:
             source = {}
-    entry = {"URL": settings.bids_dir.as_uri()}
+    # relative: no names of machines and people in what is shared
+    entry = {"URL": quote(os.path.relpath(settings.bids_dir, settings.output_dir))}
     if source.get("DatasetDOI"):
         entry["DOI"] = str(source["DatasetDOI"])
     checked = f"BIDS files checked by {bids.validator_version()}"
