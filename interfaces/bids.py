@@ -84,6 +84,7 @@ class Selection:
 
     visits: tuple[Visit, ...]
     rejected: tuple[Rejected, ...] = ()
+    without: tuple[str, ...] = ()  # selected people who have none of the sessions asked for
 
 
 def bare(label: str, entity: str) -> str:
@@ -228,7 +229,8 @@ def select_visits(
             f"The filters leave no file of {bids_dir}: {by_filter[0].path.name} was rejected "
             f"because {by_filter[0].rule.partition(': ')[2]}; mend the filter file."
         )
-    return Selection(visits, tuple(rejected))
+    without = sorted(set(people) - {visit.participant for visit in visits})
+    return Selection(visits, tuple(rejected), tuple(without))
 
 
 def _people(bids_dir: Path, wanted: Sequence[str]) -> list[str]:

@@ -84,6 +84,9 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
         settings.bids_filters,
     )
     visits = selection.visits
+    if selection.without:
+        names = ", ".join(f"sub-{label}" for label in selection.without)
+        warn(f"{names} have none of the sessions asked for.")
     if verbose:
         tell_selection(selection, settings.bids_dir)
     validate(settings, sorted({visit.participant for visit in visits}), settings.modalities)

@@ -323,9 +323,13 @@ class Manifest:
 
 
 def _ids(key: Key) -> list[str]:
+    """First three columns of the tables; the group level has neither person nor session."""
     participant, session, stream = key
-    return [f"sub-{participant}" if participant else "group",
-            f"ses-{session}" if session else "n/a", stream]  # fmt: skip
+    return [
+        f"sub-{participant}" if participant else "n/a",
+        f"ses-{session}" if session else "n/a",
+        stream,
+    ]
 
 
 def _cell(value: str) -> str:

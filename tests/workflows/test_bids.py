@@ -32,6 +32,7 @@ def test_people_with_and_without_sessions(toy):
         assert path == toy.bids / visit.folder / "anat" / f"{visit.prefix}_T1w.nii.gz"
     only = select_visits(toy.bids, ["sub-01"], ["ses-b"]).visits
     assert [visit.prefix for visit in only] == ["sub-01_ses-b"]
+    assert select_visits(toy.bids, sessions=["a"]).without == ("02",)
 
 
 def test_only_what_is_asked_for_is_listed(toy, monkeypatch):
