@@ -31,6 +31,8 @@ ANY, NONE = "Query.ANY", "Query.NONE"  # how a filter says "must be there" and "
 SHORT_NAMES = {"sub": "subject", "ses": "session", "acq": "acquisition", "ce": "ceagent",
                "rec": "reconstruction", "dir": "direction", "mod": "modality",
                "desc": "description"}  # fmt: skip
+# Errors of the validator that are no obstacle: `participants_listed` serves to say them better.
+SAID_OTHERWISE = {"PARTICIPANT_ID_MISMATCH"}
 IMAGE_EXTENSIONS = (".nii.gz", ".nii")
 
 
@@ -347,6 +349,11 @@ def problem_of(paths: Sequence[Path]) -> str:
     return ""
 
 
+def participants_present(bids_dir: Path) -> set[str]:
+    """Labels of the people who have a folder."""
+    return set(_labels(bids_dir, "sub"))
+
+
 def participants_listed(bids_dir: Path) -> set[str] | None:
     """Labels in participants.tsv; None where the dataset has no such file."""
     table = bids_dir / "participants.tsv"
@@ -373,7 +380,9 @@ class Validation:
     elsewhere: int  # errors in people or folders that the run does not read
 
 
-def validate(bids_dir: Path, participants: Collection[str], datatypes: Collection[str]):
+def validate(
+    bids_dir: Path, participants: Collection[str], datatypes: Collection[str]
+) -> Validation:
     """Run the official BIDS validator; errors in what the run does not read are only counted.
 
     The validator carries its own schema and needs no network.
@@ -390,7 +399,11 @@ def validate(bids_dir: Path, participants: Collection[str], datatypes: Collectio
             f"The BIDS validator could not read {bids_dir}: {last}; mend the dataset or give "
             "--skip-bids-validation."
         ) from None
-    errors = [entry for entry in report["issues"]["issues"] if entry["severity"] == "error"]
+    errors = [
+        entry
+        for entry in report["issues"]["issues"]
+        if entry["severity"] == "error" and entry["code"] not in SAID_OTHERWISE
+    ]
     ours = [entry for entry in errors if _concerns(entry, participants, datatypes)]
     version = str(report["summary"].get("schemaVersion", "n/a"))
     return Validation(

@@ -260,6 +260,10 @@ def warn_about_participants(settings: Settings, visits: Sequence[bids.Visit]) ->
     if missing:
         names = ", ".join(f"sub-{label}" for label in missing)
         warn(f"participants.tsv does not list {names}; the group level will have n/a for them.")
+    absent = sorted(listed - bids.participants_present(settings.bids_dir))
+    if absent and not settings.participant_label:
+        names = ", ".join(f"sub-{label}" for label in absent)
+        warn(f"participants.tsv lists {names}, but the dataset has no such folder.")
 
 
 def with_threads(settings: Settings, visits: int) -> Settings:

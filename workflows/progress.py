@@ -123,9 +123,11 @@ class Progress:
             for entry in self._manifest.entries
             if entry.state == "not-run"
         }
+        visits = f"{len(people) - len(unsettled)} of {len(people)} visits, "
+        if not self._manifest.entries[0].participant:  # the group level
+            visits = ""
         text = (
-            f"{len(people) - len(unsettled)} of {len(people)} visits, "
-            f"{self._done} of {self._total} steps ({self._cached} from the cache), "
+            f"{visits}{self._done} of {self._total} steps ({self._cached} from the cache), "
             f"{len(self._running)} running"
         )
         if self._failed:
@@ -153,7 +155,8 @@ class Progress:
             if entry.state != "not-run" and entry.key not in self._told:
                 self._told.add(entry.key)
                 reason = f": {entry.reason}" if entry.reason and entry.state == "flagged" else ""
-                self._say(f"{entry.prefix} {entry.stream}: {entry.state}{reason}")
+                prefix = f"{entry.prefix} " if entry.participant else ""
+                self._say(f"{prefix}{entry.stream}: {entry.state}{reason}")
 
     def _say(self, text: str) -> None:
         self._last_line = time.monotonic()

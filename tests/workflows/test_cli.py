@@ -236,6 +236,19 @@ def test_valid_bids_passes_the_validator(toy, capsys):
     assert "sub-01_T1w.nii.gz" in captured.out
 
 
+def test_table_and_folders_that_differ_are_told_and_no_obstacle(toy, capsys):
+    import nibabel as nib
+    import numpy as np
+
+    path = toy.add("sub-01")
+    nib.save(nib.Nifti1Image(np.zeros((7, 8, 9), np.int16), np.eye(4)), path)
+    (toy.bids / "participants.tsv").write_text("participant_id\nsub-02\n")
+    assert toy.run("--dry-run", validate=True) == 0
+    message = capsys.readouterr().err
+    assert "does not list sub-01" in message
+    assert "lists sub-02" in message
+
+
 def test_unknown_participant_or_session_is_18(toy, capsys):
     toy.add("sub-01/ses-a")
     assert toy.run("--participant-label", "1") == 18
