@@ -206,33 +206,38 @@ def select_visits(
     people = _people(bids_dir, [bare(label, "sub") for label in participants])
     found = _visits(bids_dir, people, [bare(label, "ses") for label in sessions])
     layout = _index(bids_dir, people, {_datatype(query, filters) for query in queries})
-    taken: dict[tuple[str, str | None], dict[str, list[Path]]] = {
+    files: dict[tuple[str, str | None], dict[str, list[Path]]] = {
         (visit.participant, visit.session): {query: [] for query in queries} for visit in found
     }
     rejected: list[Rejected] = []
     for query in queries:
-        for path, entities in _candidates(layout, query, (filters or {}).get(query, {})):
+        rules = (filters or {}).get(query, {})
+        for path, entities in _candidates(layout, query, rules):
             key = (entities.get("subject", ""), entities.get("session"))
-            rule = _broken_rule(entities, (filters or {}).get(query, {}))
-            if key not in taken:
+            rule = _broken_rule(entities, rules)
+            if key not in files:
                 rule = "it belongs to no selected visit"
             if rule:
                 rejected.append(Rejected(path, f"{query}: {rule}"))
             else:
-                taken[key][query].append(path)
+                files[key][query].append(path)
     visits = tuple(
-        Visit(*key, {query: tuple(sorted(paths)) for query, paths in files.items()})
-        for key, files in taken.items()
+        Visit(*key, {query: tuple(sorted(paths)) for query, paths in taken.items()})
+        for key, taken in files.items()
     )
-    selected_any = any(paths for visit in visits for paths in visit.files.values())
+    _refuse_empty(bids_dir, visits, rejected)
+    without = sorted(set(people) - {visit.participant for visit in visits})
+    return Selection(visits, tuple(rejected), tuple(without))
+
+
+def _refuse_empty(bids_dir: Path, visits: Iterable[Visit], rejected: Iterable[Rejected]) -> None:
+    """Stop at filters that leave nothing at all: whoever wrote them erred."""
     by_filter = [entry for entry in rejected if "filter" in entry.rule]
-    if by_filter and not selected_any:
+    if by_filter and not any(paths for visit in visits for paths in visit.files.values()):
         raise NothingSelectedError(
             f"The filters leave no file of {bids_dir}: {by_filter[0].path.name} was rejected "
             f"because {by_filter[0].rule.partition(': ')[2]}; mend the filter file."
         )
-    without = sorted(set(people) - {visit.participant for visit in visits})
-    return Selection(visits, tuple(rejected), tuple(without))
 
 
 def _people(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
