@@ -25,11 +25,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import tomli_w
+from nibabel.openers import ImageOpener
+from numpy.typing import NDArray
+
 from alsflow.interfaces.template import bundled_atlas
 from alsflow.nodes import atlas as checks
 from alsflow.nodes.errors import BadInputError, MissingProgramError
-from nibabel.openers import ImageOpener
-from numpy.typing import NDArray
 
 FOLDER_VARIABLE = "ALSFLOW_ATLAS_DIR"
 KINDS = ("labels", "probability", "masks4d")

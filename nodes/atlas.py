@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-from alsflow.nodes.geometry import apply_affine, voxel_sizes
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from alsflow.nodes.geometry import apply_affine, voxel_sizes
 
 VOXEL_RANGE = (0.2, 8.0)  # mm
 # No head in MNI space reaches beyond these, mm

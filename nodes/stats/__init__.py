@@ -1,1 +1,1 @@
-"""Cohort tables and linear models."""
+"""Group statistics: tables in, tables and figures out."""

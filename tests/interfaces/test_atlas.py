@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tomli_w
+
 from alsflow import cli_atlas
 from alsflow.interfaces import atlas as atlases
 from alsflow.interfaces.atlas import (

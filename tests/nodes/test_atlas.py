@@ -1,6 +1,7 @@
 """Checks on the arrays of an atlas."""
 
 import numpy as np
+
 from alsflow.nodes.atlas import centroids, fill_gaps, place_problems, value_problems
 
 
