@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from alsflow.nodes.simulate.anatomy import Source, prepare_blueprint
 
 VOXEL = 3.0  # mm

@@ -2,6 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
+
 from alsflow.nodes.simulate.anatomy import (
     LATTICE_SPACING,
     MIN_JACOBIAN,
@@ -12,7 +14,6 @@ from alsflow.nodes.simulate.anatomy import (
 from alsflow.nodes.simulate.fields import jacobian_determinant
 from alsflow.nodes.simulate.head import image_grid
 from alsflow.nodes.simulate.labels import CLASSES, TISSUES, cut_labels, tissue_volumes
-from scipy import ndimage
 
 
 def cut(blueprint, traits, seed=0, voxel=2.0):

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.simulate import phenotype
 from alsflow.nodes.simulate.cohort import (

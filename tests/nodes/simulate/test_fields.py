@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
+from scipy import ndimage
+
 from alsflow.nodes.simulate.fields import (
     exponentiate,
     jacobian_determinant,
     random_velocity,
     smooth_noise,
 )
-from scipy import ndimage
 
 SHAPE = (24, 26, 28)
 SPACING = 4.0

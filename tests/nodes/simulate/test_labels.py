@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
+
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import voxel_volume
 from alsflow.nodes.simulate.anatomy import Traits, grow_anatomy
@@ -16,7 +18,6 @@ from alsflow.nodes.simulate.labels import (
     voxel_means,
     without_thinning,
 )
-from scipy.spatial.transform import Rotation
 
 OBLIQUE = np.eye(4)
 OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [12, -8, 20], degrees=True).as_matrix()
@@ -71,9 +72,14 @@ def test_air_must_be_dark():
 
 @pytest.mark.parametrize(
     ("edges", "expected"),
-    [((1, 1, 1), (2, 2, 2)), ((2, 2, 2), (3, 3, 3)), ((0.7, 0.5, 1.5), (2, 2, 3))],
+    [
+        ((1, 1, 1), (2, 2, 2)),
+        ((2, 2, 2), (3, 3, 3)),
+        ((0.7, 0.5, 1.5), (2, 2, 3)),
+        ((3, 4, 1), (3, 3, 2)),
+    ],
 )
-def test_sub_voxels_are_at_most_the_finest_and_at_least_two(edges, expected):
+def test_an_edge_is_cut_in_two_or_three(edges, expected):
     assert subdivision(np.diag([*edges, 1.0])) == expected
 
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from alsflow.nodes.simulate.anatomy import Traits
 from alsflow.nodes.simulate.head import simulate_head
 from alsflow.nodes.simulate.labels import CLASSES
