@@ -14,6 +14,7 @@ import pandas as pd
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.catalogue import Catalogue, parse_catalogue
+from alsflow.nodes.stats.effects import Q_FOUND
 from alsflow.nodes.stats.features import (
     Source,
     first_sessions,
@@ -404,8 +405,8 @@ def _pictures(paths: Iterable[str], catalogue: Catalogue) -> dict[str, list[tupl
         if name.startswith("forest_"):
             family = name.removeprefix("forest_")
             caption = (
-                "Standardised differences with 95 % limits, adjusted; filled and orange where "
-                "the limits of the difference leave out zero (before the correction by q)"
+                "Adjusted, standardised differences with 95 % limits; "
+                f"orange where q is below {Q_FOUND:g}"
             )
         else:
             measure = catalogue.describe(name)
