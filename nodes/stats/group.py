@@ -107,13 +107,18 @@ def fit_measures(
     """
     rows = analysed(wide, people)
     excluded = excluded_people(wide, people, reasons)
+    if rows.empty:
+        raise BadInputError(
+            "no group difference can be estimated: nobody has both measures and complete "
+            f"covariates in participants.tsv{_advice(excluded)}"
+        )
     names = [name for name in catalogue.measures if name in rows]
     tests = pd.DataFrame(
         [_test(catalogue.measures[name], rows, people, columns, missing) for name in names]
     )
-    if tests.empty or not (tests["status"] == "tested").any():
-        whys = list(dict.fromkeys(tests["reason"])) if len(tests) else []
-        why = "; ".join(whys[:3]) or "nobody has both measures and a row in participants.tsv"
+    if not (tests["status"] == "tested").any():
+        whys = dict.fromkeys(tests["reason"])
+        why = "; ".join(list(whys)[:3])
         raise BadInputError(f"no group difference can be estimated: {why}{_advice(excluded)}")
     tests["q"] = tests.groupby("family", sort=False)["p"].transform(benjamini_hochberg)
     try:
