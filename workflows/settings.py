@@ -1,13 +1,23 @@
-"""The settings of one run: frozen, made once by the command line, passed down as keywords."""
+"""The settings of one run: frozen, made once by the command line, passed down as keywords.
+
+They come from four places, each overriding the one before: the defaults below, a profile, a
+configuration file (TOML, the field names below as keys) and the command line.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 AnatEngine = Literal["cat", "cat12", "spm12", "precomputed"]
 Normalisation = Literal["greedy", "shooting"]
+Level = Literal["participant", "group"]
+
+PROFILES = Path(__file__).parent / "data" / "profiles"
 
 
 @dataclass(frozen=True)
@@ -39,15 +49,166 @@ class Settings:
 
     bids_dir: Path
     output_dir: Path
-    analysis_level: Literal["participant", "group"]
+    analysis_level: Level
     work_dir: Path = Path("work")
     participant_label: tuple[str, ...] = ()
     session_label: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ("anat",)
+    bids_filters: dict[str, dict[str, Any]] = field(default_factory=dict)
     nprocs: int = 1
+    omp_nthreads: int = 1  # threads of one process; 0 stands for processors left over
     mem_mb: int = 4000
     random_seed: int = 0
     profile: str = "default"
+    skip_bids_validation: bool = False
+    stop_on_first_crash: bool = False
     derivatives: dict[str, Path] = field(default_factory=dict)
     anat: AnatSettings = field(default_factory=AnatSettings)
     group: GroupSettings = field(default_factory=GroupSettings)
+
+
+class SettingsError(ValueError):
+    """A setting that does not exist or a value that it cannot take."""
+
+
+def profile_names() -> list[str]:
+    """Names of the profiles that come with the program."""
+    return sorted(path.stem for path in PROFILES.glob("*.toml"))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Content of a configuration file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}.") from None
+
+
+def read_profile(name: str) -> dict[str, Any]:
+    """Read a profile that comes with the program."""
+    if name not in profile_names():
+        hint = nearest(name, profile_names())
+        raise SettingsError(
+            f"There is no profile {name!r}{hint}; profiles are {', '.join(profile_names())}."
+        )
+    content = read_toml(PROFILES / f"{name}.toml")
+    content.pop("description", None)
+    return content
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Make a hint to add to a message about an unknown word, or nothing."""
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """One nested dictionary from many; the later layer wins, table by table.
+
+    >>> merge({"anat": {"denoise": True, "smoothing": 8.0}}, {"anat": {"smoothing": 6.0}})
+    {'anat': {'denoise': True, 'smoothing': 6.0}}
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            old = merged.get(key)
+            both = isinstance(old, Mapping) and isinstance(value, Mapping)
+            merged[key] = merge(old, value) if both else value
+    return merged
+
+
+def build(cls: type, values: Mapping[str, Any], where: str = "") -> Any:
+    """Make an instance of the settings class `cls`; every key and every type is checked.
+
+    Parameters
+    ----------
+    cls : type
+        One of the dataclasses of this module.
+    values : mapping
+        Field names and values as TOML gives them.
+    where : str
+        Prefix of the names in messages, such as ``anat.``.
+    """
+    hints = get_type_hints(cls)
+    known = [entry.name for entry in fields(cls)]
+    for key in values:
+        if key not in known:
+            raise SettingsError(
+                f"There is no setting {where + key!r}{nearest(key, known)}; "
+                f"{'settings of ' + where.rstrip('.') if where else 'settings'} are "
+                f"{', '.join(known)}."
+            )
+    return cls(**{key: _convert(value, hints[key], where + key) for key, value in values.items()})
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    """`value` as the type `hint`, or an error that names the setting."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise SettingsError(f"{name} is a table: write [{name}] above its settings.")
+        return build(hint, value, where=f"{name}.")  # type: ignore[arg-type]
+    if origin is Literal:
+        if value not in arguments:
+            known = ", ".join(map(str, arguments))
+            hint_text = nearest(str(value), [str(a) for a in arguments])
+            raise SettingsError(f"{name} = {value!r} is not one of {known}{hint_text}.")
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(entry, arguments[0], name) for entry in value)
+    if origin is dict and isinstance(value, Mapping):
+        return {str(key): _convert(entry, arguments[1], f"{name}.{key}")
+                for key, entry in value.items()}  # fmt: skip
+    if origin is Union:
+        return value
+    return _plain(value, hint, name)
+
+
+def _plain(value: Any, hint: Any, name: str) -> Any:
+    """Check a single value; whole numbers stand for real ones, and text for paths."""
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, bool):
+        pass
+    elif isinstance(hint, type) and isinstance(value, hint):
+        return value
+    wanted = {"Path": "a path", "float": "a number", "int": "a whole number", "str": "text",
+              "bool": "true or false"}  # fmt: skip
+    kind = wanted.get(getattr(hint, "__name__", ""), "a list" if get_origin(hint) else str(hint))
+    raise SettingsError(f"{name} = {value!r} is not {kind}.")
+
+
+def check(settings: Settings) -> None:
+    """Refuse numbers that no run can use."""
+    limits = {
+        "nprocs": (settings.nprocs, 1),
+        "omp_nthreads": (settings.omp_nthreads, 0),
+        "mem_mb": (settings.mem_mb, 100),
+        "random_seed": (settings.random_seed, 0),
+        "anat.template_voxel": (settings.anat.template_voxel, 0.5),
+        "anat.smoothing": (settings.anat.smoothing, 0),
+    }
+    for name, (value, least) in limits.items():
+        if not value >= least:
+            raise SettingsError(f"{name} = {value} is below {least}.")
+
+
+def as_toml(settings: Settings) -> str:
+    """Write the settings as a configuration file that gives the same run again."""
+    import tomli_w
+
+    return tomli_w.dumps(_plainer(asdict(settings)))
+
+
+def _plainer(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plainer(entry) for key, entry in value.items() if entry is not None}
+    if isinstance(value, list | tuple):
+        return [_plainer(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,352 @@
+"""The front door: arguments -> settings -> graph -> run -> manifest -> exit code.
+
+Heavy libraries are imported only when they are needed, so that ``--help`` answers at once, and
+after the number of threads is set, because they read it when they are imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from alsflow import __version__
+from alsflow.workflows import exits
+from alsflow.workflows.exits import StopRunError
+from alsflow.workflows.settings import (
+    Settings,
+    SettingsError,
+    build,
+    check,
+    merge,
+    nearest,
+    profile_names,
+    read_profile,
+    read_toml,
+)
+
+MODALITIES = ("anat",)
+LEVELS = {"participant": "participant", "subject": "participant", "group": "group",
+          "dataset": "group"}  # fmt: skip
+ALIASES = {
+    "--subject-label": "--participant-label",
+    "--session-id": "--session-label",
+    "--nthreads": "--nprocs",
+    "--n-cpus": "--nprocs",
+    "--mem-mb": "--mem",
+    "--skip-bids-validator": "--skip-bids-validation",
+}
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    os.environ["NO_ET"] = os.environ["NIPYPE_NO_ET"] = "1"  # no telemetry
+    _limit_threads(1)
+    try:
+        arguments = parser().parse_args(canonical(sys.argv[1:] if argv is None else argv))
+        return _run(arguments)
+    except StopRunError as stop:
+        _complain(str(stop))
+        return stop.code
+    except KeyboardInterrupt:
+        _complain("the run was interrupted; finished steps are kept, start it again to go on.")
+        return exits.FAILED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        from alsflow.workflows.manifest import disk_sentence
+
+        _complain(disk_sentence(str(error)))
+        return exits.FAILED
+
+
+def _complain(text: str) -> None:
+    print(f"alsflow: {text}", file=sys.stderr)
+
+
+def _limit_threads(number: int) -> None:
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(number)
+
+
+# ---------------------------------------------------------------------------- arguments
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends with the exit code for usage errors, which is 64 and not argparse's 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """One sentence, and where to read more."""
+        _complain(f"{message}. See alsflow --help.")
+        raise SystemExit(exits.USAGE)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    main_parser = Parser(
+        prog="alsflow",
+        description="From a BIDS dataset of people with ALS and controls to motor-system "
+        "measures and group results.",
+        epilog="Options may be spelled with - or _; --subject-label, --session-id, --nthreads, "
+        "--n-cpus and --mem-mb are understood too. Exit codes: 0 success, 1 failure, "
+        "16 invalid dataset, 17 unknown analysis level, "
+        "18 nothing selected, 64 usage, 65 refused data, 66 missing input, 73 output cannot be "
+        "written.",
+        allow_abbrev=False,
+    )
+    add = main_parser.add_argument
+    add("bids_dir", type=Path, help="root of the input dataset; it is never written to")
+    add("output_dir", type=Path, help="where the derivatives go")
+    add("analysis_level", metavar="{participant,group}", help="participant first, then group")
+    add("--version", action="version", version=f"alsflow {__version__}")
+    add("-v", "--verbose", action="count", default=0, help="more messages")
+    _add_selection(main_parser.add_argument_group("what to process"))
+    _add_processing(main_parser.add_argument_group("how to process it"))
+    _add_execution(main_parser.add_argument_group("how to run"))
+    return main_parser
+
+
+def _add_selection(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--participant-label",
+        nargs="+",
+        metavar="LABEL",
+        help="people to process, with or without sub-, or a file with one label per line",
+    )
+    add(
+        "--session-label",
+        nargs="+",
+        metavar="LABEL",
+        help="sessions to process, with or without ses-",
+    )
+    add("--modalities", nargs="+", metavar="NAME", help=f"streams: {', '.join(MODALITIES)}")
+    add(
+        "--bids-filter-file",
+        type=Path,
+        metavar="JSON",
+        help='choose input files, for instance {"t1w": {"run": 1}}',
+    )
+    add(
+        "--skip-bids-validation",
+        action="store_true",
+        default=None,
+        help="do not run the BIDS validator",
+    )
+    add(
+        "--derivatives",
+        nargs="+",
+        metavar="NAME=PATH",
+        help="other derivatives to read, for instance precomputed=/data/derivatives/cat12",
+    )
+
+
+def _add_processing(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--profile", metavar="NAME", help=f"settings of a study: {', '.join(profile_names())}")
+    add(
+        "--config-file",
+        type=Path,
+        metavar="TOML",
+        help="settings; the command line overrides them",
+    )
+    add("--anat-engine", metavar="NAME", help="cat (default), cat12, spm12 or precomputed")
+    add("--random-seed", type=int, metavar="N", help="default 0")
+
+
+def _add_execution(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "-w",
+        "--work-dir",
+        type=Path,
+        metavar="PATH",
+        help="intermediate results, kept so that a second run is fast (default ./work)",
+    )
+    add(
+        "--nprocs",
+        type=int,
+        metavar="N",
+        help="processes at one time (default: all processors)",
+    )
+    add(
+        "--omp-nthreads",
+        type=int,
+        metavar="N",
+        help="threads of one process (default: processors not needed for other visits)",
+    )
+    add(
+        "--mem",
+        dest="mem_mb",
+        type=megabytes,
+        metavar="SIZE",
+        help="memory, such as 16G or 16000M; a bare number is in MB (default: most of it)",
+    )
+    add(
+        "--dry-run",
+        action="store_true",
+        help="print what was found, what is missing and what would run; write nothing",
+    )
+    add(
+        "--stop-on-first-crash",
+        action="store_true",
+        default=None,
+        help="end the run at the first failure",
+    )
+    add("--notrack", action="store_true", help="accepted; this program never tracks")
+
+
+def canonical(argv: Sequence[str]) -> list[str]:
+    """Arguments with every spelling of an option in the one that the parser knows.
+
+    >>> canonical(["in", "--participant_label", "sub-01", "--mem_mb=4000"])
+    ['in', '--participant-label', 'sub-01', '--mem=4000']
+    """
+    return [_canonical_option(text) if text.startswith("--") else text for text in argv]
+
+
+def _canonical_option(text: str) -> str:
+    name, sign, value = text.partition("=")
+    name = name.replace("_", "-")
+    return ALIASES.get(name, name) + sign + value
+
+
+def megabytes(text: str) -> int:
+    """Memory in MB.
+
+    >>> megabytes("16G"), megabytes("16000M"), megabytes("16000"), megabytes("1.5GB")
+    (16000, 16000, 16000, 1500)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]?)I?B?\s*", text.upper())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 16G, 16000M or 16000 (MB)")
+    return round(float(match[1]) * {"": 1, "M": 1, "G": 1000, "T": 1_000_000}[match[2]])
+
+
+# ---------------------------------------------------------------------------- settings
+
+
+def make_settings(arguments: argparse.Namespace) -> Settings:
+    """Make settings from defaults, profile, configuration file and command line, in this order."""
+    level = LEVELS.get(arguments.analysis_level)
+    if level is None:
+        raise StopRunError(
+            exits.UNKNOWN_LEVEL,
+            f"There is no analysis level {arguments.analysis_level!r}"
+            f"{nearest(arguments.analysis_level, list(LEVELS))}; it is participant or group.",
+        )
+    try:
+        given = _given(arguments) | {"analysis_level": level}
+        file = read_toml(arguments.config_file) if arguments.config_file else {}
+        name = given.get("profile", file.get("profile", "default"))
+        settings = build(Settings, merge(_machine(), read_profile(str(name)), file, given))
+        settings = replace(settings, bids_filters=_filters(settings, arguments))
+        check(settings)
+    except SettingsError as error:
+        raise StopRunError(exits.USAGE, str(error)) from None
+    unknown = [name for name in settings.modalities if name not in MODALITIES]
+    if unknown or not settings.modalities:
+        hint = nearest(unknown[0], list(MODALITIES)) if unknown else ""
+        raise StopRunError(
+            exits.USAGE,
+            f"There is no stream {', '.join(map(repr, unknown)) or 'to run'}{hint}; streams are "
+            f"{', '.join(MODALITIES)}.",
+        )
+    return settings
+
+
+def _machine() -> dict[str, Any]:
+    from alsflow.workflows.machine import available_memory_mb, available_processes
+
+    # omp_nthreads = 0: decided when the number of visits is known
+    return {"nprocs": available_processes(), "mem_mb": available_memory_mb(), "omp_nthreads": 0}
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Collect the settings that the command line names."""
+    names = ("bids_dir", "output_dir", "work_dir", "modalities", "nprocs", "omp_nthreads",
+             "mem_mb", "random_seed", "profile", "skip_bids_validation",
+             "stop_on_first_crash")  # fmt: skip
+    given = {name: getattr(arguments, name) for name in names}
+    given["participant_label"] = _labels(arguments.participant_label, "sub-")
+    given["session_label"] = _labels(arguments.session_label, "ses-")
+    given = {name: value for name, value in given.items() if value is not None}
+    if arguments.anat_engine:
+        given["anat"] = {"engine": arguments.anat_engine}
+    if arguments.derivatives:
+        given["derivatives"] = dict(_pair(text) for text in arguments.derivatives)
+    return given
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, path = text.partition("=")
+    if not (name and sign and path):
+        raise StopRunError(exits.USAGE, f"--derivatives wants NAME=PATH, not {text!r}.")
+    if not Path(path).is_dir():
+        raise StopRunError(exits.USAGE, f"--derivatives {name}: {path} is not a folder.")
+    return name, str(Path(path).resolve())
+
+
+def _labels(given: Sequence[str] | None, prefix: str) -> list[str] | None:
+    """Labels without prefix, in order and once; a file stands for its lines."""
+    if given is None:
+        return None
+    labels: list[str] = []
+    for text in given:
+        is_file = os.sep in text or text.endswith((".txt", ".tsv"))
+        if is_file and not Path(text).is_file():
+            raise StopRunError(exits.USAGE, f"The file of labels {text} was not found.")
+        lines = Path(text).read_text(encoding="utf-8").split() if is_file else [text]
+        labels += [line.removeprefix(prefix) for line in lines]
+    return list(dict.fromkeys(label for label in labels if label and label != "participant_id"))
+
+
+def _filters(settings: Settings, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    from alsflow.interfaces.bids import FilterError, check_filters, read_filters
+
+    try:
+        if arguments.bids_filter_file:
+            return read_filters(arguments.bids_filter_file)
+        return (
+            check_filters(settings.bids_filters, "bids_filters") if settings.bids_filters else {}
+        )
+    except FilterError as error:
+        raise StopRunError(exits.USAGE, str(error)) from None
+
+
+# ---------------------------------------------------------------------------- the run
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    settings = make_settings(arguments)
+    settings = replace(
+        settings,
+        bids_dir=settings.bids_dir.resolve(),
+        output_dir=settings.output_dir.resolve(),
+        work_dir=settings.work_dir.resolve(),
+    )
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+    from alsflow.workflows import app
+
+    return app.run(settings, dry_run=arguments.dry_run, verbose=arguments.verbose > 0)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

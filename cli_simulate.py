@@ -1,0 +1,125 @@
+"""``alsflow-simulate``: make a cohort whose truth is known."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+
+os.environ.setdefault("NO_ET", "1")  # Nipype asks the network for its latest version without it
+
+from alsflow import __version__
+from alsflow.interfaces.simulate import write_cohort
+from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.simulate.cohort import DEFAULT_EFFECTS, Design
+
+EX_USAGE = 64
+EX_CANTCREAT = 73
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+
+
+def _effect(text: str) -> tuple[str, float]:
+    measure, equals, change = text.partition("=")
+    try:
+        if not equals:
+            raise ValueError
+        return measure, float(change)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not MEASURE=CHANGE, such as gmv_precentral_both=-0.12"
+        ) from None
+
+
+def _voxel(text: str) -> tuple[float, float, float]:
+    try:
+        edges = [float(part) for part in re.split("x", text)]
+    except ValueError:
+        edges = []
+    if len(edges) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a voxel size such as 1 or 1x1x1.5")
+    x, y, z = edges * 3 if len(edges) == 1 else edges
+    return x, y, z
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line of ``alsflow-simulate``."""
+    default = ", ".join(f"{name}={change}" for name, change in DEFAULT_EFFECTS.items())
+    made = _Parser(
+        prog="alsflow-simulate",
+        description="Write a simulated multi-centre cohort of ALS and controls as a BIDS dataset,"
+        " with its truth in derivatives/truth.",
+    )
+    made.add_argument("out", metavar="OUT", help="folder to make; must not hold anything")
+    made.add_argument("--n-als", type=int, default=12, metavar="N", help="people with ALS (12)")
+    made.add_argument("--n-controls", type=int, default=12, metavar="N", help="controls (12)")
+    made.add_argument("--sites", type=int, default=3, metavar="N", help="scanning sites (3)")
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (0)")
+    made.add_argument(
+        "--effect",
+        type=_effect,
+        nargs="+",
+        action="extend",
+        metavar="MEASURE=CHANGE",
+        help="mean relative change in people with ALS of a regional grey-matter volume; replaces"
+        f" the default, {default}; MEASURE=0 puts in nothing",
+    )
+    made.add_argument(
+        "--resolution",
+        type=_voxel,
+        nargs="+",
+        default=[(1.0, 1.0, 1.0)],
+        metavar="MM",
+        help="voxel size, such as 1 or 1x1x1.5; several are given to the sites in turn (1)",
+    )
+    made.add_argument("--truth-maps", action="store_true", help="write true tissue maps as well")
+    made.add_argument("--n-procs", type=int, default=1, metavar="N", help="processes (1)")
+    made.add_argument("--version", action="version", version=f"alsflow {__version__}")
+    return made
+
+
+def _command(options: argparse.Namespace) -> str:
+    """Command that makes the same dataset in a folder called OUT."""
+    effects = options.effect or list(DEFAULT_EFFECTS.items())
+    voxels = ["x".join(f"{edge:g}" for edge in dict.fromkeys(v)) if len(set(v)) == 1 else
+              "x".join(f"{edge:g}" for edge in v) for v in options.resolution]  # fmt: skip
+    words = ["alsflow-simulate", "OUT", "--n-als", options.n_als, "--n-controls"]
+    words += [options.n_controls, "--sites", options.sites, "--seed", options.seed]
+    words += ["--effect", *(f"{name}={change:g}" for name, change in effects)]
+    words += ["--resolution", *voxels]
+    words += ["--truth-maps"] if options.truth_maps else []
+    return shlex.join(str(word) for word in words)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    options = parser().parse_args(argv)
+    design = Design(
+        n_patients=options.n_als,
+        n_controls=options.n_controls,
+        n_sites=options.sites,
+        seed=options.seed,
+        effects=dict(options.effect or DEFAULT_EFFECTS),
+        voxels=tuple(options.resolution),
+    )
+    total = design.n_patients + design.n_controls
+    try:
+        steps = write_cohort(
+            options.out, design, _command(options), max(options.n_procs, 1), options.truth_maps
+        )
+        for count, label in enumerate(steps, start=1):
+            print(f"sub-{label} ({count}/{total})", flush=True)
+    except BadInputError as error:
+        print(f"alsflow-simulate: {error}", file=sys.stderr)
+        return EX_USAGE
+    except OSError as error:
+        print(f"alsflow-simulate: cannot write {options.out}: {error}", file=sys.stderr)
+        return EX_CANTCREAT
+    return 0

@@ -1,0 +1,343 @@
+"""Simulated people on disk: a BIDS dataset with its truth beside it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from alsflow import __version__
+from alsflow.interfaces.atlas import find_atlas
+from alsflow.interfaces.images import load
+from alsflow.interfaces.template import SPACE, template_file
+from alsflow.nodes.atlas import fill_gaps
+from alsflow.nodes.simulate import phenotype
+from alsflow.nodes.simulate.anatomy import Blueprint, Source, prepare_blueprint
+from alsflow.nodes.simulate.cohort import (
+    PATIENT,
+    Design,
+    Person,
+    Regions,
+    draw_people,
+    draw_site,
+    effect_table,
+    head_measures,
+    person_scores,
+    scan_person,
+)
+from alsflow.nodes.simulate.head import Head
+from alsflow.nodes.simulate.labels import TISSUES
+from numpy.typing import NDArray
+
+ATLAS = "neuromorphometrics"
+BIDS_VERSION = "1.10.0"
+# Names of the atlas, without side, that make up each structure of a source.
+STRUCTURE_NAMES = {
+    "striatum": ("Caudate", "Putamen", "Accumbens_Area"),
+    "thalamus": ("Thalamus_Proper",),
+    "pallidum": ("Pallidum",),
+    "brainstem": ("Brain_Stem", "Ventral_DC"),
+    "ventricles": ("Lateral_Ventricle", "Inf_Lat_Vent", "3rd_Ventricle", "4th_Ventricle"),
+}
+PARTICIPANT_COLUMNS = {
+    "participant_id": {"Description": "Participant"},
+    "site": {"Description": "Scanning site"},
+    "age": {"Description": "Age at the scan", "Units": "year"},
+    "sex": {"Description": "Sex", "Levels": {"M": "male", "F": "female"}},
+    "group": {
+        "Description": "Diagnosis",
+        "Levels": {"ALS": "amyotrophic lateral sclerosis", "control": "healthy control"},
+    },
+    "age_at_onset": {"Description": "Age at the first symptom", "Units": "year"},
+    "disease_duration": {
+        "Description": "Time from the first symptom to the scan",
+        "Units": "month",
+    },
+    "onset": {
+        "Description": "Where the first symptom was",
+        "Levels": {"limb": "in a limb", "bulbar": "in the bulbar muscles"},
+    },
+}
+
+
+def template_source() -> Source:
+    """Tissue maps of the template and the atlas of the cohort, as simulation wants them."""
+    gm, image = load(template_file("gm"))
+    wm, _ = load(template_file("wm"))
+    head, _ = load(template_file("t1"))
+    gm, wm = gm / 255, wm / 255
+    csf = np.where(head > 0, np.clip(1 - gm - wm, 0, 1), 0).astype(np.float32)
+    atlas = find_atlas(ATLAS)
+    labels, labels_image = load(atlas.image, np.int32)
+    plain = {
+        label.index: label.name.removeprefix("Left_").removeprefix("Right_")
+        for label in atlas.labels
+    }
+    regions = fill_gaps(labels, labels_image.affine)  # as the anatomical stream uses them
+    structures = {
+        structure: tuple(index for index, name in plain.items() if name in names)
+        for structure, names in STRUCTURE_NAMES.items()
+    }
+    return Source(gm, wm, csf, image.affine, regions, labels_image.affine, structures)
+
+
+def atlas_regions() -> Regions:
+    """Atlas labels of each region and side, as the measures define them."""
+    return find_atlas(ATLAS).regions
+
+
+# ---------------------------------------------------------------------------- files
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _write_json(path: Path, content: object) -> None:
+    _write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "n/a"
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> None:
+    lines = ["\t".join(columns)]
+    lines += ["\t".join(_cell(row.get(name)) for name in columns) for row in rows]
+    _write_text(path, "\n".join(lines) + "\n")
+
+
+def _write_image(path: Path, data: NDArray, affine: NDArray) -> None:
+    """Write a NIfTI whose bytes depend on the voxels alone, not on the time or the name."""
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(image.to_bytes(), 9, mtime=0))
+
+
+def _t1w_sidecar(design: Design, site: int) -> dict[str, Any]:
+    scanner = draw_site(design, site)
+    return {
+        "Manufacturer": "simulated",
+        "ManufacturersModelName": f"alsflow {__version__}",
+        "InstitutionName": f"site-{site + 1}",
+        "MagneticFieldStrength": 3,
+        "MRAcquisitionType": "3D",
+        "ScanningSequence": "GR",
+        "RepetitionTime": 2.3,
+        "EchoTime": 0.0029,
+        "InversionTime": 0.9,
+        "FlipAngle": 9,
+        "SimulatedGain": scanner.gain,
+        "SimulatedNoise": round(scanner.noise, 6),
+        "SimulatedNonUniformity": round(scanner.non_uniformity, 6),
+        "SimulatedContrast": round(scanner.grey, 6),
+    }
+
+
+def _write_person(folder: Path, design: Design, person: Person, head: Head, maps: bool) -> None:
+    stem = f"sub-{person.label}"
+    name = folder / stem / "anat" / f"{stem}_T1w"
+    voxels = np.rint(np.clip(head.scan.image, 0, 32767)).astype(np.int16)
+    _write_image(name.with_suffix(".nii.gz"), voxels, head.scan.affine)
+    _write_json(name.with_suffix(".json"), _t1w_sidecar(design, person.site))
+    if not maps:
+        return
+    truth = folder / "derivatives" / "truth" / stem / "anat"
+    for index, tissue in enumerate(TISSUES):
+        share = head.scan.fractions[..., index]
+        path = truth / f"{stem}_label-{tissue.upper()}_probseg.nii.gz"
+        _write_image(path, share, head.scan.affine)
+    brain = head.scan.brain.astype(np.uint8)
+    _write_image(truth / f"{stem}_desc-brain_mask.nii.gz", brain, head.scan.affine)
+    _write_json(truth / f"{stem}_desc-brain_mask.json", {"Type": "Brain"})
+
+
+# ---------------------------------------------------------------------------- people
+
+_workers: dict[str, Any] = {}  # what each process of a pool makes once
+
+
+def _start_worker() -> None:
+    _workers["blueprint"] = prepare_blueprint(template_source())
+    _workers["regions"] = atlas_regions()
+
+
+def _make_person(task: tuple[Path, Design, Person, bool]) -> tuple[dict, dict]:
+    """Write one person's images; returns true measures, and those without atrophy."""
+    folder, design, person, maps = task
+    blueprint: Blueprint = _workers["blueprint"]
+    head = scan_person(design, person, blueprint)
+    _write_person(folder, design, person, head, maps)
+    return head_measures(head, _workers["regions"])
+
+
+def _make_people(tasks: list[tuple[Path, Design, Person, bool]], n_procs: int) -> Iterator:
+    """Results of `_make_person` in the order of the tasks."""
+    if n_procs == 1:
+        _start_worker()
+        yield from map(_make_person, tasks)
+        _workers.clear()
+        return
+    context = get_context("spawn")
+    with ProcessPoolExecutor(n_procs, context, initializer=_start_worker) as pool:
+        yield from pool.map(_make_person, tasks)
+
+
+# ---------------------------------------------------------------------------- dataset
+
+
+def _describe(folder: Path, command: str) -> None:
+    software = {"Name": "alsflow-simulate", "Version": __version__, "Description": command}
+    description = {
+        "Name": "Simulated multi-centre cohort of ALS and controls",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "raw",
+        "License": "CC0",
+        "Authors": ["The alsflow developers"],
+        "GeneratedBy": [software],
+    }
+    _write_json(folder / "dataset_description.json", description)
+    truth = {
+        "Name": "What was put into the simulated cohort",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [software | {"Name": "truth"}],
+    }
+    _write_json(folder / "derivatives" / "truth" / "dataset_description.json", truth)
+
+
+def _readme(design: Design, command: str) -> str:
+    effects = [f"* {name}: {change:+.0%}" for name, change in design.effects.items() if change]
+    return f"""# Simulated cohort
+
+{design.n_patients} people with ALS and {design.n_controls} controls at {design.n_sites} site(s).
+Nobody here exists: heads, scores and demographics were drawn by `alsflow-simulate`.
+
+    {command}
+
+makes this dataset again. Run with the same versions of alsflow and of the packages that it uses,
+on the same kind of processor, every byte is the same.
+
+Put into the group with ALS:
+
+{chr(10).join(effects) or "* nothing"}
+
+`derivatives/truth/measures.tsv` holds each person's true values, counted on labels finer than
+the voxels, and `derivatives/truth/effects.tsv` the effect on each measure.
+Anatomy: {SPACE} template and Neuromorphometrics labels, deformed.
+"""
+
+
+def _write_participants(folder: Path, people: list[Person]) -> None:
+    rows = [{"participant_id": f"sub-{person.label}"} | person.row for person in people]
+    _write_table(folder / "participants.tsv", rows, list(PARTICIPANT_COLUMNS))
+    _write_json(folder / "participants.json", PARTICIPANT_COLUMNS)
+
+
+def _write_phenotype(folder: Path, design: Design, people: list[Person]) -> None:
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in phenotype.SCORE_TITLES}
+    for person in people:
+        for name, row in person_scores(design, person).items():
+            rows[name].append({"participant_id": f"sub-{person.label}"} | row)
+    for name, columns in phenotype.score_columns().items():
+        if rows[name]:
+            path = folder / "phenotype" / f"{name}.tsv"
+            _write_table(path, rows[name], ["participant_id", *columns])
+            title = {"MeasurementToolMetadata": {"Description": phenotype.SCORE_TITLES[name]}}
+            _write_json(path.with_suffix(".json"), title | columns)
+
+
+def _write_truth(
+    folder: Path, design: Design, people: list[Person], measures: list[tuple[dict, dict]]
+) -> None:
+    truth = folder / "derivatives" / "truth"
+    rows, changes = [], []
+    for person, (true, before) in zip(people, measures, strict=True):
+        who = {"participant_id": f"sub-{person.label}", "session_id": "n/a"}
+        rows += [
+            who | {"measure": name, "value": value, "unit": unit}
+            for name, (value, unit) in true.items()
+        ]
+        if person.row["group"] == PATIENT:
+            changes.append({name: _change(name, true, before) for name in true})
+    _write_table(
+        truth / "measures.tsv", rows, ["participant_id", "session_id", "measure", "value", "unit"]
+    )
+    table = effect_table(design.effects, pd.DataFrame(changes, columns=list(measures[0][0])))
+    _write_table(truth / "effects.tsv", table.to_dict("records"), list(table.columns))
+
+
+def _change(name: str, true: dict, before: dict) -> float:
+    difference = true[name][0] - before[name][0]
+    return difference if name.endswith("_asymmetry") else difference / before[name][0]
+
+
+def write_cohort(
+    out: str | Path,
+    design: Design,
+    command: str,
+    n_procs: int = 1,
+    maps: bool = False,
+) -> Iterator[str]:
+    """Write a simulated cohort as a BIDS dataset, whole or not at all.
+
+    Parameters
+    ----------
+    out : path
+        Folder to make; it may exist if it is empty.
+    design : Design
+        Who is in it, and with which effects.
+    command : str
+        Command that makes this dataset; stands in its README.
+    n_procs : int
+        People made at the same time; the dataset does not depend on it.
+    maps : bool
+        Write each person's true tissue fractions and brain mask too.
+
+    Yields
+    ------
+    str
+        Label of each person when it is done, for showing progress.
+
+    Raises
+    ------
+    FileExistsError
+        `out` holds something.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} exists and is not an empty folder")
+    regions = atlas_regions()
+    people = draw_people(design, regions)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        tasks = [(partial, design, person, maps) for person in people]
+        measures = []
+        for person, found in zip(people, _make_people(tasks, n_procs), strict=True):
+            measures.append(found)
+            yield person.label
+        _describe(partial, command)
+        _write_text(partial / "README.md", _readme(design, command))
+        _write_participants(partial, people)
+        _write_phenotype(partial, design, people)
+        _write_truth(partial, design, people, measures)
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

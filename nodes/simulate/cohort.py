@@ -1,0 +1,311 @@
+"""Who is in a simulated cohort, at which sites, and with which effects.
+
+Every person and every site draws from a generator of its own, keyed by the seed and by the
+person's or the site's number. So nobody changes when others join, and the order in which people
+are made, or by how many processes, does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.simulate.anatomy import REFERENCE_AGE, Blueprint, Traits
+from alsflow.nodes.simulate.head import Head, simulate_head
+from alsflow.nodes.simulate.labels import without_thinning
+from alsflow.nodes.simulate.phenotype import Clinic, Row, draw_burden, draw_scores
+from alsflow.nodes.simulate.scanner import Scanner
+
+Regions = Mapping[str, Mapping[str, Sequence[int]]]  # region -> side -> atlas labels
+
+PATIENT, CONTROL = "ALS", "control"
+SIDES = ("left", "right")
+DEFAULT_EFFECTS = {"gmv_precentral_both": -0.12}
+MEAN_TIV = {"M": 1560.0, "F": 1370.0}  # mL
+SD_TIV = {"M": 115.0, "F": 105.0}  # mL
+GM_LOSS_PER_YEAR = 0.0022  # share of cortical grey matter, cross-sectional
+SD_GM_LOSS = 0.012
+VENTRICLE_GROWTH = (1.5, 0.05, 0.8)  # mm: at the reference age, per year, standard deviation
+RIM = (1.5, 0.012, 0.15)  # mm: at the reference age, per year, standard deviation
+SD_ATROPHY = 0.25  # of the atrophy between people with ALS, relative to its mean
+PERSON, SITE = 0, 1  # first key of the generators
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is asked of a cohort.
+
+    Attributes
+    ----------
+    n_patients, n_controls : int
+        People with ALS and controls.
+    n_sites : int
+        Scanning sites.
+    seed : int
+        Everything random follows from it.
+    effects : dict
+        Name of a regional grey-matter measure to the mean relative change in people with ALS.
+    voxels : tuple
+        Edges of a voxel (x, y, z), mm, at each site.
+    """
+
+    n_patients: int
+    n_controls: int
+    n_sites: int
+    seed: int
+    effects: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_EFFECTS))
+    voxels: tuple[tuple[float, float, float], ...] = ((1.0, 1.0, 1.0),)
+
+    def voxel(self, site: int) -> tuple[float, float, float]:
+        """Voxel edges at a site, mm; the list of them starts again when it is too short."""
+        return self.voxels[site % len(self.voxels)]
+
+
+@dataclass(frozen=True)
+class Person:
+    """One participant before the scan.
+
+    Attributes
+    ----------
+    number : int
+        Odd for people with ALS, even for controls.
+    site : int
+        Site, from 0.
+    row : dict
+        Columns of ``participants.tsv`` after the identifier.
+    traits : Traits
+        What is chosen about the anatomy.
+    clinic : Clinic
+        What is behind the scores.
+    """
+
+    number: int
+    site: int
+    row: Row
+    traits: Traits
+    clinic: Clinic
+
+    @property
+    def label(self) -> str:
+        """Participant label without ``sub-``."""
+        return f"{self.number:02d}"
+
+
+def generator(seed: int, *key: int) -> np.random.Generator:
+    """Start the generator of one person or one site."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def region_thinning(effects: Mapping[str, float], regions: Regions) -> dict[int, float]:
+    """Share of the grey matter that each atlas label loses on average.
+
+    Parameters
+    ----------
+    effects : mapping
+        ``gmv_<region>_<left, right or both>`` to the relative change, from -0.9 to 0.
+    regions : mapping
+        Atlas labels of each region and side.
+    """
+    loss: dict[int, float] = {}
+    for measure, change in effects.items():
+        region, _, side = measure.removeprefix("gmv_").rpartition("_")
+        if not measure.startswith("gmv_") or region not in regions or side not in (*SIDES, "both"):
+            names = ", ".join(sorted(regions))
+            raise BadInputError(
+                f"no effect can be put into {measure!r}; name gmv_REGION_left, _right or _both, "
+                f"where REGION is one of {names}"
+            )
+        if not -0.9 <= change <= 0:
+            raise BadInputError(
+                f"the effect {measure}={change} must lie between -0.9 and 0: grey matter can be "
+                "taken away, not added"
+            )
+        for label in _members(regions, region, side):
+            if label in loss:
+                raise BadInputError(f"{measure} names grey matter that another effect names too")
+            loss[label] = -change
+    return {label: share for label, share in loss.items() if share > 0}
+
+
+def _members(regions: Regions, region: str, side: str) -> list[int]:
+    return [label for name in SIDES if side in (name, "both") for label in regions[region][name]]
+
+
+def check_design(design: Design, regions: Regions) -> None:
+    """Refuse in words what cannot be drawn."""
+    if min(design.n_patients, design.n_controls) < 0 or design.n_patients + design.n_controls < 1:
+        raise BadInputError("a cohort needs at least one person")
+    if design.n_sites < 1:
+        raise BadInputError("a cohort needs at least one site")
+    for voxel in design.voxels:
+        if not all(0.5 <= edge <= 4 for edge in voxel):
+            raise BadInputError(f"voxels of {voxel} mm cannot be drawn; edges run from 0.5 to 4")
+    region_thinning(design.effects, regions)
+
+
+def site_of(index: int, patient: bool, n_sites: int) -> int:
+    """Site of the `index`-th person of a group: patients lean to the first, controls to the last.
+
+    Groups are a little unbalanced over sites, as they are in real studies, yet every site has
+    people of both groups as soon as both are at least as many as the sites.
+    """
+    place = index % (n_sites + 1)
+    if patient:
+        return place % n_sites
+    return n_sites - 1 - place % n_sites
+
+
+def draw_site(design: Design, site: int) -> Scanner:
+    """Draw the scanner of one site."""
+    rng = generator(design.seed, SITE, site)
+    return Scanner(
+        gain=float(round(np.exp(rng.uniform(np.log(80), np.log(200))))),
+        noise=float(rng.uniform(0.015, 0.03)),
+        non_uniformity=float(rng.uniform(0.1, 0.35)),
+        grey=float(rng.uniform(0.9, 1.1)),
+    )
+
+
+def _demography(patient: bool, rng: np.random.Generator) -> Row:
+    sex = "M" if rng.random() < (0.6 if patient else 0.5) else "F"
+    mean, sd = (60.0, 10.0) if patient else (58.0, 10.0)
+    age = float(np.clip(mean + sd * rng.standard_normal(), 32, 82))
+    months = float(np.clip(np.exp(np.log(20) + 0.6 * rng.standard_normal()), 4, 120))
+    bulbar = bool(rng.random() < 0.25)
+    row: Row = {"age": round(age, 1), "sex": sex, "group": PATIENT if patient else CONTROL}
+    row["age_at_onset"] = round(age - months / 12, 1) if patient else None
+    row["disease_duration"] = round(months, 1) if patient else None
+    row["onset"] = ("bulbar" if bulbar else "limb") if patient else None
+    return row
+
+
+def _traits(row: Row, thinning: dict[int, float], rng: np.random.Generator) -> Traits:
+    older = float(row["age"] or 0) - REFERENCE_AGE
+    sex = str(row["sex"])
+    loss, ventricles, rim, tiv = rng.standard_normal(4)
+    return Traits(
+        tiv=max(MEAN_TIV[sex] + SD_TIV[sex] * float(tiv), 1050.0),
+        cortical_loss=GM_LOSS_PER_YEAR * older + SD_GM_LOSS * float(loss),
+        ventricle_growth=float(
+            np.clip(np.dot(VENTRICLE_GROWTH, (1, older, ventricles)), -1.0, 5.0)
+        ),
+        rim=float(np.clip(np.dot(RIM, (1, older, rim)), 0.8, 2.5)),
+        thinning=thinning,
+    )
+
+
+def draw_person(design: Design, regions: Regions, number: int) -> Person:
+    """Draw who a participant is; see `Person` for how people are numbered."""
+    patient = number % 2 == 1
+    rng, _, _ = generator(design.seed, PERSON, number).spawn(3)
+    site = site_of((number - 1) // 2, patient, design.n_sites)
+    demography = _demography(patient, rng)
+    deviation = float(np.clip(rng.standard_normal(), -3, 3))
+    mean_thinning = region_thinning(design.effects, regions) if patient else {}
+    thinning = {
+        label: min(share * (1 + SD_ATROPHY * deviation), 0.95)
+        for label, share in mean_thinning.items()
+    }
+    clinic = Clinic(
+        patient=patient,
+        bulbar=demography["onset"] == "bulbar",
+        burden=draw_burden(deviation, rng) if patient else 0.0,
+    )
+    row: Row = {"site": f"site-{site + 1}", **demography}
+    return Person(number, site, row, _traits(row, thinning, rng), clinic)
+
+
+def draw_people(design: Design, regions: Regions) -> list[Person]:
+    """Everybody of the cohort, in the order of their numbers."""
+    check_design(design, regions)
+    patients = [2 * index + 1 for index in range(design.n_patients)]
+    controls = [2 * index + 2 for index in range(design.n_controls)]
+    return [draw_person(design, regions, number) for number in sorted(patients + controls)]
+
+
+def scan_person(design: Design, person: Person, blueprint: Blueprint) -> Head:
+    """Anatomy, image and truth of one participant."""
+    _, rng, _ = generator(design.seed, PERSON, person.number).spawn(3)
+    scanner = draw_site(design, person.site)
+    return simulate_head(
+        blueprint, person.traits, scanner, rng, np.array(design.voxel(person.site))
+    )
+
+
+def person_scores(design: Design, person: Person) -> dict[str, Row]:
+    """Clinical scores of one participant by table."""
+    _, _, rng = generator(design.seed, PERSON, person.number).spawn(3)
+    return draw_scores(person.clinic, rng)
+
+
+def true_measures(
+    volumes: Mapping[str, float], regional_gm: np.ndarray, regions: Regions
+) -> dict[str, tuple[float, str]]:
+    """Value and unit of each measure of the anatomical stream.
+
+    Parameters
+    ----------
+    volumes : mapping
+        ``tiv``, ``gm``, ``wm`` and ``csf``, mL.
+    regional_gm : (256,) array
+        Grey matter in each atlas label, mL.
+    regions : mapping
+        Atlas labels of each region and side.
+    """
+    tiv = volumes["tiv"]
+    found = {name: (volumes[name], "mL") for name in ("tiv", "gm", "wm", "csf")}
+    found["gm_tiv"] = (100 * volumes["gm"] / tiv, "%")
+    for region in regions:
+        parts = {
+            side: float(regional_gm[_members(regions, region, side)].sum())
+            for side in (*SIDES, "both")
+        }
+        for side, volume in parts.items():
+            found[f"gmv_{region}_{side}"] = (volume, "mL")
+            found[f"gmv_{region}_{side}_tiv"] = (100 * volume / tiv, "%")
+        asymmetry = (parts["left"] - parts["right"]) / (parts["both"] / 2)
+        found[f"gmv_{region}_asymmetry"] = (asymmetry, "1")
+    return found
+
+
+def head_measures(head: Head, regions: Regions) -> tuple[dict, dict]:
+    """Give the true measures of a head, and those it would have without the atrophy."""
+    true = true_measures(head.volumes, head.regional_gm, regions)
+    volumes, regional_gm = without_thinning(head.volumes, head.regional_gm, head.labels.lost)
+    return true, true_measures(volumes, regional_gm, regions)
+
+
+def effect_table(effects: Mapping[str, float], changes: pd.DataFrame) -> pd.DataFrame:
+    """List what was injected into each measure.
+
+    Parameters
+    ----------
+    effects : mapping
+        What was asked.
+    changes : DataFrame
+        For each person with ALS (row) and measure (column), value less the value without
+        atrophy, relative to the latter; differences for asymmetry, whose zero is arbitrary.
+
+    Returns
+    -------
+    DataFrame
+        ``measure``; ``relative_effect``: the mean change that was aimed at, 0 where nothing was
+        injected; ``mean_change``: what it came to in the people drawn, which is what a perfect
+        measurement of them would find; ``scale``: relative or difference.
+    """
+    asked = dict(effects)
+    for measure, change in effects.items():
+        if measure.endswith("_both"):
+            stem = measure.removesuffix("_both")
+            asked |= {f"{stem}_{side}": change for side in SIDES}
+    asked |= {f"{measure}_tiv": change for measure, change in asked.items()}
+    rows = []
+    for measure in changes.columns:
+        mean = float(changes[measure].mean())  # NaN where nobody has ALS
+        aimed = asked.get(measure, mean if abs(mean) > 1e-12 else 0.0)
+        scale = "difference" if measure.endswith("_asymmetry") else "relative"
+        rows.append((measure, aimed, mean, scale))
+    return pd.DataFrame(rows, columns=["measure", "relative_effect", "mean_change", "scale"])

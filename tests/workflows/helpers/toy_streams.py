@@ -1,0 +1,119 @@
+"""A stream of three small steps whose input says what is to go wrong."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from alsflow.interfaces.base import CodedInputSpec, CodedInterface
+from alsflow.nodes.errors import BadInputError
+from nipype.interfaces.base import File, TraitedSpec, traits
+from nipype.pipeline.engine import Node, Workflow
+
+
+def note(runtime, name):
+    """Remember in the working directory that a step was computed."""
+    folder = Path(runtime.cwd)
+    work_dir = next(p.parent for p in folder.parents if p.name == "alsflow_wf")
+    visit = folder.parents[1].name.removesuffix("_wf")
+    with (work_dir / "calls.txt").open("a") as calls:
+        calls.write(f"{visit}:{name}\n")
+
+
+class _LoadInputSpec(CodedInputSpec):
+    t1w_file = File(exists=True, mandatory=True, desc="image")
+
+
+class _OutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="result")
+    extra = traits.Any(desc="anything")
+
+
+class Load(CodedInterface):
+    """Do what the content of the input file orders."""
+
+    input_spec = _LoadInputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime):
+        note(runtime, "load")
+        text = Path(self.inputs.t1w_file).read_text()
+        if "refuse" in text:
+            raise BadInputError("sub-XX_T1w.nii.gz is 2-D;\nexport it again as a 3-D image.")
+        if "crash" in text:
+            raise RuntimeError("division by zebra")
+        if "full" in text:
+            raise OSError(28, "No space left on device", "/scratch/out.nii.gz")
+        if "kill" in text:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "unpicklable" in text:
+            self._results["extra"] = lambda: None
+        if "exit" in text:
+            raise SystemExit(3)
+        if "slow" in text:
+            time.sleep(1.0)
+        out_file = Path(runtime.cwd) / "loaded.txt"
+        out_file.write_text(text)
+        self._results["out_file"] = str(out_file)
+        return runtime
+
+
+class _ScaleInputSpec(CodedInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="text")
+    factor = traits.Float(1.0, usedefault=True, desc="how often")
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads")
+
+
+class Scale(CodedInterface):
+    """Repeat the text."""
+
+    input_spec = _ScaleInputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime):
+        note(runtime, "scale")
+        out_file = Path(runtime.cwd) / "scaled.txt"
+        out_file.write_text(Path(self.inputs.in_file).read_text() * int(self.inputs.factor))
+        self._results["out_file"] = str(out_file)
+        return runtime
+
+
+class _SinkInputSpec(CodedInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="text")
+    target = traits.Str(mandatory=True, nohash=False, hash_files=False, desc="where it goes")
+
+
+class Sink(CodedInterface):
+    """Copy the text to the derivatives."""
+
+    input_spec = _SinkInputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime):
+        note(runtime, "sink")
+        target = Path(self.inputs.target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(Path(self.inputs.in_file).read_text())
+        self._results["out_file"] = str(target)
+        return runtime
+
+
+def target(visit, settings):
+    return settings.output_dir / visit.folder / "anat" / f"{visit.prefix}_desc-toy_T1w.txt"
+
+
+def init_toy_wf(visit, settings):
+    """load -> scale -> sink."""
+    workflow = Workflow(name="anat_wf")
+    load = Node(Load(t1w_file=str(visit.files["t1w"][0])), name="load")
+    scale = Node(Scale(factor=settings.anat.smoothing), name="scale", n_procs=1)
+    sink = Node(Sink(target=str(target(visit, settings))), name="sink")
+    workflow.connect([
+        (load, scale, [("out_file", "in_file")]),
+        (scale, sink, [("out_file", "in_file")]),
+    ])  # fmt: skip
+    return workflow
+
+
+def requested(visit, stream, settings):
+    return {"toy": target(visit, settings)}

@@ -1,0 +1,125 @@
+"""Runs a workflow: configuration, locks, log, plugin."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from alsflow.workflows import exits
+from alsflow.workflows.cache import FileHashes, remembered
+from alsflow.workflows.plugin import Watcher, WorkersPlugin
+from alsflow.workflows.settings import Settings, as_toml
+from nipype.pipeline.engine import Workflow
+
+HASHES = "file_hashes.json"
+EXECUTION = {
+    "hash_method": "content",
+    "crashfile_format": "txt",
+    "stop_on_first_crash": "false",
+    "create_report": "false",
+    "check_version": "false",
+    "remove_unnecessary_outputs": "false",
+    "keep_inputs": "false",
+    "use_relative_paths": "false",
+    "job_finished_timeout": "5",
+}
+MB_PER_GB = 1000
+
+
+def run(
+    workflow: Workflow,
+    settings: Settings,
+    watchers: Iterable[Watcher] = (),
+) -> None:
+    """Compute what is not cached; what happens is told to the watchers, nothing is raised.
+
+    Parameters
+    ----------
+    workflow : Workflow
+        Workflow of the participant or of the group level.
+    settings : Settings
+        Number of processes, memory, working directory, stop at the first crash.
+    watchers : iterable of Watcher
+        Told of every event, in order; see `manifest.Manifest` and `progress.Progress`.
+    """
+    work_dir = settings.work_dir.resolve()
+    workflow.base_dir = str(work_dir)
+    workflow.config["execution"].update(EXECUTION)
+    hashes = FileHashes(work_dir / HASHES)
+    plugin = WorkersPlugin(
+        processes=settings.nprocs,
+        memory_gb=settings.mem_mb / MB_PER_GB,
+        hashes=hashes,
+        watchers=watchers,
+        log_file=str(log_file(settings)),
+        stop_on_first_crash=settings.stop_on_first_crash,
+    )
+    with remembered(hashes):
+        try:
+            workflow.run(plugin=plugin)
+        finally:
+            hashes.save()
+
+
+def run_name(settings: Settings) -> str:
+    """Name of a run: the same settings give the same name, others another."""
+    digest = hashlib.sha256(as_toml(settings).encode()).hexdigest()[:8]
+    return f"{settings.analysis_level}-{digest}"
+
+
+def log_file(settings: Settings) -> Path:
+    """Where the details of a run are written."""
+    return settings.output_dir.resolve() / "logs" / f"{run_name(settings)}.log"
+
+
+@contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """Send the messages of Nipype and of this program to a file, and no longer to the screen."""
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(relativeCreated)9.0f ms  %(name)s  %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("nipype", "alsflow")]
+    before = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, propagate in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+        handler.close()
+
+
+@contextmanager
+def exclusively(settings: Settings, names: Sequence[str]) -> Iterator[None]:
+    """Keep two runs from computing the same visit in one working directory.
+
+    The locks are the system's: they vanish with the process, whatever ends it.
+
+    Parameters
+    ----------
+    settings : Settings
+        Names the working directory.
+    names : sequence of str
+        Parts of the working directory that this run must have for itself.
+    """
+    work_dir = settings.work_dir.resolve()
+    folder = work_dir / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        for name in names:
+            handle = stack.enter_context(open(folder / f"{name}.lock", "a"))
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise exits.StopRunError(
+                    exits.CANNOT_CREATE,
+                    f"Another run is computing {name} in the working directory {work_dir}; wait "
+                    "for it, or give this run its own with --work-dir.",
+                ) from None
+        yield

@@ -1,0 +1,325 @@
+"""Runs the nodes of a graph in worker processes, one node per worker at a time.
+
+Nipype's own MultiProc plugin waits for ever when the system kills a worker (out of memory) or
+when something cannot be pickled, and breaks the whole pool. Here each worker is a process of its
+own with its own pipe: a dead worker costs the node that it was computing and nothing else. Only
+text and numbers come back through the pipe; results travel through the working directory.
+
+Workers are forked from a small server that has imported the interfaces and started no thread
+(`forkserver`), because forking the driver, in which numerical libraries may have started
+threads, can deadlock.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, Protocol
+
+import networkx as nx
+from alsflow.workflows.cache import FileHashes, drop_result, read_record, record, repair
+from nipype.pipeline.engine.utils import topological_sort
+from nipype.pipeline.plugins.base import PluginBase
+
+WAIT = 0.5  # s between two looks at the watchers while nothing happens
+PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage")
+
+
+class Watcher(Protocol):
+    """Is told what happens to the nodes."""
+
+    def planned(self, nodes: list[Any], repaired: dict[Any, str]) -> None:
+        """All nodes of the run, and why some old results were dropped."""
+
+    def started(self, node: Any) -> None:
+        """`node` was given to a worker."""
+
+    def finished(self, node: Any, seconds: float, cached: bool) -> None:
+        """`node` has its result; it took `seconds` (now, or when it was computed)."""
+
+    def failed(self, node: Any, text: str) -> None:
+        """`node` has no result; `text` is the traceback."""
+
+    def waiting(self) -> None:
+        """Hear that some time has passed."""
+
+
+# ---------------------------------------------------------------------------- in the worker
+
+
+def work(pipe: connection.Connection, log_file: str, folder: str) -> None:
+    """Compute nodes from `pipe` until it is closed; prints go to the log file."""
+    os.setpgid(0, 0)  # programs started by nodes die with the worker
+    target = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(target, stream)
+    os.chdir(folder)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    hashes = FileHashes()
+    while True:
+        try:
+            packed = pipe.recv_bytes()
+        except EOFError:
+            return
+        pipe.send(_compute(packed, hashes))
+
+
+def _end_with_driver() -> None:
+    """End at once when the driver is gone: nobody would see the result."""
+    driver = parent_process()
+    if driver is not None:
+        connection.wait([driver.sentinel])
+        os.killpg(0, signal.SIGKILL)
+
+
+def _compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
+    """Run one node; the answer holds plain values only, so it can always be sent."""
+    start = time.monotonic()
+    try:
+        node = pickle.loads(packed)
+        outputs = node.run().outputs
+        seconds = time.monotonic() - start
+        record(node, outputs, hashes, seconds)
+    except BaseException:  # also SystemExit: a node must not end its worker
+        return {"error": traceback.format_exc(), "seconds": time.monotonic() - start}
+    return {"error": "", "seconds": seconds, "hashes": hashes.news()}
+
+
+# ---------------------------------------------------------------------------- in the driver
+
+
+@dataclass
+class Worker:
+    """One process and the node that it is computing."""
+
+    process: Any
+    pipe: connection.Connection
+    node: Any = None
+
+    def kill(self) -> None:
+        """End the process and every program that it has started."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+@dataclass
+class Resources:
+    """What may be used at once; a node that asks for more than all of it runs alone."""
+
+    processes: int
+    memory_gb: float
+    used: dict[Any, tuple[int, float]] = field(default_factory=dict)
+
+    def take(self, node: Any) -> bool:
+        """Reserve what `node` needs, if it is free."""
+        need = (min(node.n_procs, self.processes), min(node.mem_gb, self.memory_gb))
+        busy = [sum(column) for column in zip(*self.used.values(), strict=True)] or [0, 0]
+        fits = busy[0] + need[0] <= self.processes and busy[1] + need[1] <= self.memory_gb + 1e-9
+        if fits:
+            self.used[node] = need
+        return fits
+
+
+class WorkersPlugin(PluginBase):
+    """Nipype plugin that survives killed workers and whatever cannot be pickled.
+
+    Parameters
+    ----------
+    processes : int
+        Workers at one time.
+    memory_gb : float
+        Sum of the `mem_gb` of the nodes that may run at one time.
+    hashes : FileHashes
+        Remembered content hashes.
+    watchers : iterable of Watcher
+        Told of everything that happens.
+    log_file : str
+        Where workers print.
+    stop_on_first_crash : bool
+        Kill the other workers and return at the first failure.
+    """
+
+    def __init__(
+        self,
+        processes: int,
+        memory_gb: float,
+        hashes: FileHashes,
+        watchers: Iterable[Watcher] = (),
+        log_file: str = os.devnull,
+        stop_on_first_crash: bool = False,
+    ):
+        super().__init__({})
+        self._resources = Resources(processes, memory_gb)
+        self._hashes = hashes
+        self._watchers = tuple(watchers)
+        self._log_file = log_file
+        self._stop_first = stop_on_first_crash
+        self._workers: list[Worker] = []
+        self._stopped = False
+
+    def run(self, graph: nx.DiGraph, config: dict, updatehash: bool = False) -> None:
+        """Compute every node whose result is not there, as soon as its inputs are."""
+        self._graph = graph
+        order, _ = topological_sort(graph, depth_first=True)  # one person after the other
+        self._rank = {node: index for index, node in enumerate(order)}
+        self._missing = {node: graph.in_degree(node) for node in order}
+        self._ready = [node for node in order if self._missing[node] == 0]
+        self._preload(order)
+        repaired = repair(order, self._hashes)
+        self._tell("planned", order, repaired)
+        try:
+            while (self._ready or self._busy) and not self._stopped:
+                self._submit()
+                self._collect()
+        finally:
+            self._close()
+
+    @property
+    def _busy(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.node is not None]
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        for watcher in self._watchers:
+            getattr(watcher, event)(*arguments)
+
+    # -- scheduling
+
+    def _submit(self) -> None:
+        """Pass over cached nodes until none is left, and give the others to free workers."""
+        stuck: list[Any] = []
+        while self._ready and not self._stopped:
+            node = self._ready.pop(0)
+            try:
+                if self._is_cached(node):
+                    old = read_record(node) or {}
+                    self._finish(node, float(old.get("seconds", 0)), cached=True)
+                elif self._resources.take(node):
+                    self._start(node)
+                else:
+                    stuck.append(node)
+            except Exception:  # inputs that cannot be set or hashed, a node that cannot be pickled
+                self._fail(node, traceback.format_exc())
+        self._ready = stuck
+
+    def _is_cached(self, node: Any) -> bool:
+        forced = node.overwrite or (node.overwrite is None and node.interface.always_run)
+        return not forced and node.is_cached() == (True, True)
+
+    def _start(self, node: Any) -> None:
+        if getattr(node.interface, "terminal_output", "") == "stream":
+            node.interface.terminal_output = "allatonce"
+        drop_result(node)  # an old result must not be taken for that of a worker that dies
+        packed = ForkingPickler.dumps(node)
+        worker = next((entry for entry in self._workers if entry.node is None), None)
+        worker = worker or self._new_worker()
+        try:
+            worker.pipe.send_bytes(packed)
+        except OSError:  # it died while idle: one more chance with a new one
+            self._discard(worker)
+            worker = self._new_worker()
+            worker.pipe.send_bytes(packed)
+        worker.node = node
+        self._tell("started", node)
+
+    def _collect(self) -> None:
+        """Wait for an answer, a death or the end of the interval."""
+        busy = {entry.pipe: entry for entry in self._busy}
+        sentinels = {entry.process.sentinel: entry for entry in busy.values()}
+        if not busy:
+            return
+        happened = connection.wait([*busy, *sentinels], WAIT)
+        for worker in list(busy.values()):
+            if worker.pipe in happened or worker.process.sentinel in happened:
+                self._answer(worker)
+        self._tell("waiting")
+
+    def _answer(self, worker: Worker) -> None:
+        node = worker.node
+        try:
+            answer = worker.pipe.recv() if worker.pipe.poll() else None
+        except (EOFError, OSError):
+            answer = None
+        worker.node = None
+        if answer is None:
+            self._discard(worker)
+            drop_result(node)
+            answer = {"error": _obituary(worker.process.exitcode)}
+        self._hashes.add(answer.get("hashes", {}))
+        if answer["error"]:
+            self._fail(node, answer["error"])
+        else:
+            self._finish(node, answer["seconds"], cached=False)
+
+    def _finish(self, node: Any, seconds: float, cached: bool) -> None:
+        self._resources.used.pop(node, None)
+        for follower in self._graph.successors(node):
+            self._missing[follower] -= 1
+            if self._missing[follower] == 0:
+                self._ready.append(follower)
+        self._ready.sort(key=self._rank.__getitem__)
+        self._tell("finished", node, seconds, cached)
+
+    def _fail(self, node: Any, text: str) -> None:
+        """Nodes that need `node` never become ready, so nothing else is to be done."""
+        self._resources.used.pop(node, None)
+        self._tell("failed", node, text)
+        self._stopped = self._stopped or self._stop_first
+
+    # -- workers
+
+    def _preload(self, nodes: list[Any]) -> None:
+        modules = {type(node.interface).__module__ for node in nodes}
+        self._context = get_context("forkserver")
+        self._context.set_forkserver_preload([*PRELOAD, *sorted(modules)])
+
+    def _new_worker(self) -> Worker:
+        here, there = self._context.Pipe()
+        process = self._context.Process(
+            target=work, args=(there, self._log_file, os.path.dirname(self._log_file) or "/"),
+            daemon=False,
+        )  # fmt: skip
+        process.start()
+        there.close()
+        worker = Worker(process, here)
+        self._workers.append(worker)
+        return worker
+
+    def _discard(self, worker: Worker) -> None:
+        self._workers.remove(worker)
+        worker.process.join(5)
+        worker.kill()
+
+    def _close(self) -> None:
+        """Idle workers end when their pipe closes; busy ones are killed."""
+        for worker in self._workers:
+            if worker.node is not None:
+                worker.kill()
+            else:
+                worker.pipe.close()
+        for worker in self._workers:
+            worker.process.join(5)
+        self._workers.clear()
+
+
+def _obituary(code: int | None) -> str:
+    """Why there is no answer, in the last line as tracebacks have it."""
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        cause = f"was ended by the system (signal {name})"
+        if name == "SIGKILL":
+            cause += "; most often memory ran out: give fewer --nprocs or a machine with more"
+    else:
+        cause = f"ended with code {code} and without a result"
+    return f"WorkerDiedError: The process that computed this step {cause}."
