@@ -91,8 +91,8 @@ def gather(
             origin[key] = source.name
         why = states.get(f"{source.participant} {source.session} {source.stream}")
         kept.append(table.assign(value=float("nan"), reason=why) if why else table)
-    if not kept:
-        return pd.DataFrame(columns=list(FEATURES)).astype({"value": float})
+    if not origin:
+        raise BadInputError("the tables of measures are empty; run the participant level again")
     features = pd.concat(kept, ignore_index=True)
     order = sorted(
         range(len(features)),

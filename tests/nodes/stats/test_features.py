@@ -109,3 +109,8 @@ def test_values_at_the_bounds_are_plausible_and_those_beyond_are_named():
     )
     features = gather([table(body)], [source()], {})
     assert implausible(features, catalogue()) == ["sub-1: gm is 399.9 mL, outside 400 to 950"]
+
+
+def test_empty_tables_are_refused():
+    with pytest.raises(BadInputError, match="tables of measures are empty"):
+        gather([table("")], [source()], {})
