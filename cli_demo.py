@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
 from alsflow.interfaces.group import read_levels, read_numbers, read_table, read_tests
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.features import first_sessions
@@ -17,8 +20,6 @@ from alsflow.nodes.stats.participants import Columns, clean_people
 from alsflow.nodes.stats.recovery import MISSED, RECOVERED, compare
 from alsflow.workflows.measures import catalogue
 from alsflow.workflows.settings import GroupSettings
-from rich.console import Console
-from rich.table import Table
 
 FAILED, DATA, INPUT_MISSING = 1, 65, 66  # exit codes of the BIDS-App convention
 SHOWN = ("motor", "motor_volume")  # families of the short table

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
+from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, traits
+
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.catalogue import Catalogue, parse_catalogue
@@ -29,7 +31,6 @@ from alsflow.nodes.stats.group import analysed, fit_measures
 from alsflow.nodes.stats.page import missing_list, render, sections, single_notes
 from alsflow.nodes.stats.participants import Columns, clean_people
 from alsflow.nodes.stats.tables import MISSING, format_table, is_missing, number, parse_table
-from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, traits
 
 TABLE_NAME = re.compile(
     r"(?P<sub>sub-[^_]+)(?:_(?P<ses>ses-[^_]+))?(?:_.+)?_desc-(?P<stream>[^_]+)_measures\.tsv"

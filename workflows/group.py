@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nipype.interfaces.utility import Merge
+from nipype.pipeline.engine import Node, Workflow
+
 from alsflow import __version__
 from alsflow.interfaces.group import (
     CollectFeatures,
@@ -18,8 +21,6 @@ from alsflow.interfaces.group import (
 from alsflow.nodes.errors import BadInputError
 from alsflow.workflows.measures import MEASURES_FILE
 from alsflow.workflows.settings import Settings
-from nipype.interfaces.utility import Merge
-from nipype.pipeline.engine import Node, Workflow
 
 DATA = Path(__file__).parent / "data"
 PRODUCTS = (

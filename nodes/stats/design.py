@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from alsflow.nodes.errors import BadInputError
 from numpy.typing import NDArray
+
+from alsflow.nodes.errors import BadInputError
 
 ESTIMABLE_MAX = 1e-8  # largest part of a unit-scaled contrast outside the row space
 RANK_MIN = 1e-8  # smallest singular value, unit-length columns, that counts

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
+
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.catalogue import Catalogue
 from alsflow.nodes.stats.tables import MISSING, natural_key, number

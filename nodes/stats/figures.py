@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from alsflow.nodes.stats.catalogue import Measure
-from alsflow.nodes.stats.effects import Q_FOUND
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from alsflow.nodes.stats.catalogue import Measure
+from alsflow.nodes.stats.effects import Q_FOUND
 
 # Told apart with any colour vision (Okabe and Ito); more sites repeat the colours, with new marks.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 import pandas as pd
+
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.catalogue import Catalogue, Measure
 from alsflow.nodes.stats.design import Design, NotEstimableError, build_design

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import statsmodels.api as sm
-from alsflow.nodes.stats.design import Design, NotEstimableError
-from alsflow.nodes.stats.effects import ratio_limits, standardised_difference
 from numpy.typing import NDArray
 from scipy import stats
+
+from alsflow.nodes.stats.design import Design, NotEstimableError
+from alsflow.nodes.stats.effects import ratio_limits, standardised_difference
 
 LEVEL = 0.95  # confidence
 EXACT_FIT = 1e-12  # residual spread, relative to the values, below which nothing is random

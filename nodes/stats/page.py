@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, StrictUndefined
+
 from alsflow.nodes.stats.catalogue import Catalogue, Family
 from alsflow.nodes.stats.effects import Q_FOUND
-from jinja2 import Environment, StrictUndefined
 
 DIGITS = 3  # significant digits of estimates on the page; the table beside it has all
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
+
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.tables import is_missing, number
 

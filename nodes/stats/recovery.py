@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+
 from alsflow.nodes.stats.catalogue import Catalogue
 from alsflow.nodes.stats.design import NotEstimableError, build_design
 from alsflow.nodes.stats.linear import group_difference

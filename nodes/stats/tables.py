@@ -6,6 +6,7 @@ import math
 import re
 
 import pandas as pd
+
 from alsflow.nodes.errors import BadInputError
 
 MISSING = "n/a"

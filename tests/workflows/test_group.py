@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from alsflow import cli_demo
 from alsflow.interfaces.group import TABLE_NAME, find_tables, read_levels, read_states, read_tests
 from alsflow.nodes.errors import BadInputError

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.catalogue import catalogue_page, parse_catalogue
 from alsflow.workflows.measures import MEASURES_FILE, catalogue, describe

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from alsflow.nodes.stats.design import NotEstimableError, build_design
 from alsflow.nodes.stats.effects import benjamini_hochberg
 from alsflow.nodes.stats.linear import group_difference

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
+
 from alsflow.nodes.stats.design import NotEstimableError, build_design, estimable, sum_code
 from alsflow.nodes.stats.linear import group_difference
 

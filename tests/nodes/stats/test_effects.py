@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from scipy import integrate, stats
+
 from alsflow.nodes.stats.effects import (
     benjamini_hochberg,
     hedges_factor,
@@ -7,7 +9,6 @@ from alsflow.nodes.stats.effects import (
     ratio_limits,
     standardised_difference,
 )
-from scipy import integrate, stats
 
 
 def noncentral_t_cdf(t, df, ncp):

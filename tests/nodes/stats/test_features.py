@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.features import (
     Source,

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.participants import Columns, clean_people
 from alsflow.nodes.stats.tables import parse_table

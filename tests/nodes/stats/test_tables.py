@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.tables import format_table, natural_key, number, parse_table
 
