@@ -72,13 +72,13 @@ def find_tables(
     people, sessions = set(people), set(sessions)
     found = []
     for path in sorted(output_dir.glob("sub-*/**/*_measures.tsv")):
-        name = TABLE_NAME.fullmatch(path.name)
-        if name is None or path.name.startswith("."):
+        if path.name.startswith("."):  # half-written
             continue
-        session = (name["ses"] or "").removeprefix("ses-")
-        if people and name["sub"].removeprefix("sub-") not in people:
+        source = _source(str(path))
+        session = source.session.removeprefix("ses-")
+        if people and source.participant.removeprefix("sub-") not in people:
             continue
-        if sessions and session and session not in sessions:
+        if sessions and session not in (*sessions, MISSING):
             continue
         found.append(path)
     return found
@@ -136,6 +136,8 @@ def _source(path: str) -> Source:
     name = TABLE_NAME.fullmatch(Path(path).name)
     if name is None:
         raise BadInputError(f"{path} is not named sub-X[_ses-Y]_desc-<stream>_measures.tsv")
+    if not {name["sub"], name["ses"] or name["sub"]} <= set(Path(path).parts):
+        raise BadInputError(f"{path} is named for another person or session than its folder")
     return Source(name["sub"], name["ses"] or MISSING, name["stream"], path)
 
 

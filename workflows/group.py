@@ -94,7 +94,7 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
         name="describe",
     )
     products = Node(Merge(12, ravel_inputs=True), name="products")
-    deliver = Node(Deliver(out_folder=str(settings.output_dir)), name="deliver")
+    deliver = Node(Deliver(out_folder=str(settings.output_dir.resolve())), name="deliver")
     workflow = Workflow(name=name)
     workflow.connect([
         (collect, fit, [("features_file", "features_file")]),
@@ -124,14 +124,14 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
 
 def _inputs(settings: Settings) -> tuple[list[Path], Path]:
     """Tables of measures and participants.tsv; refuses in words if either is not there."""
-    participants = settings.bids_dir / "participants.tsv"
+    participants = settings.bids_dir.resolve() / "participants.tsv"
     if not participants.is_file():
         raise BadInputError(
             f"{participants} is not there; the group level needs it for group, site, age and sex"
         )
     people = [label.removeprefix("sub-") for label in settings.participant_label]
     sessions = [label.removeprefix("ses-") for label in settings.session_label]
-    tables = find_tables(settings.output_dir, people, sessions)
+    tables = find_tables(settings.output_dir.resolve(), people, sessions)
     if not tables:
         whose = " of the people named" if people else ""
         raise BadInputError(

@@ -10,6 +10,7 @@ from alsflow.nodes.stats.design import NotEstimableError, build_design
 from alsflow.nodes.stats.linear import group_difference
 from alsflow.nodes.stats.participants import Columns, People
 
+NOISE = 1e-4  # relative effect below which nothing was put in but rounding
 RECOVERED = "recovered"
 INSIDE = "inside the limits, not told from 0"
 MISSED = "missed"
@@ -107,7 +108,7 @@ def verdict(row: dict) -> str:
     """
     low, high, true = row["ci_low"], row["ci_high"], row["true"]
     contains_zero = low <= 0 <= high
-    if row["injected"] != 0:
+    if abs(row["injected"]) > NOISE:
         if not low <= true <= high:  # also where any of them is unknown
             return MISSED
         return INSIDE if contains_zero else RECOVERED

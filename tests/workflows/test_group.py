@@ -339,6 +339,17 @@ def test_tables_of_other_sessions_are_passed_over(tmp_path):
     assert names == ["sub-01_desc-anat_measures.tsv", "sub-01_ses-b_desc-anat_measures.tsv"]
 
 
+def test_a_table_in_the_wrong_folder_or_by_another_name_is_refused(tmp_path):
+    _, output = write_cohort(tmp_path, 2)
+    table = output / "sub-01" / "anat" / "sub-01_desc-anat_measures.tsv"
+    wrong = table.rename(output / "sub-02" / "anat" / table.name)
+    with pytest.raises(BadInputError, match="another person or session than its folder"):
+        find_tables(output)
+    wrong.rename(table.with_name("sub-01_measures.tsv"))
+    with pytest.raises(BadInputError, match="is not named sub-X"):
+        find_tables(output)
+
+
 def test_states_are_read_per_stream(tmp_path):
     assert read_states(tmp_path) == ({}, {})
     (tmp_path / "status.tsv").write_text(
@@ -397,8 +408,8 @@ def test_a_recovered_effect_passes(simulated, tmp_path, capsys):
     assert re.search(r"gmv_precentral_both_tiv .*-12.0 %.* recovered", printed)
     assert re.search(r"gmv_striatum_both_tiv .* 0 .*no effect, as it should be", printed)
     assert (
-        "6 measures carry an injected effect: the true difference is inside the 95 % limits of 6"
-        in printed
+        "6 measures carry an injected effect of 1% or more: "
+        "the true difference is inside the 95 % limits of 6" in printed
     )
     assert printed.rstrip().endswith("group.html")
 
