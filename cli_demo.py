@@ -118,7 +118,8 @@ def _conclude(table: pd.DataFrame, page: Path, console: Console) -> int:
         sure = int((injected["verdict"] == RECOVERED).sum())
         console.print(
             f"{len(injected)} measures carry an injected effect of {NOTABLE:.0%} or more: "
-            f"the true difference is inside the 95 % limits of {inside}, {sure} of them told from 0."
+            f"the true difference is inside the 95 % limits of {inside}, "
+            f"{sure} of them told from 0."
         )
         code = code or (0 if sure else FAILED)
     console.print(f"Result page: {page.resolve()}", soft_wrap=True)

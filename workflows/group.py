@@ -38,6 +38,12 @@ def requested_group(settings: Settings) -> dict[str, Path]:
     return {name: settings.output_dir / name for name in PRODUCTS}
 
 
+def withdraw_group(settings: Settings) -> None:
+    """Remove an older result, so that nobody reads it as that of a run that failed since."""
+    for path in requested_group(settings).values():
+        path.unlink(missing_ok=True)
+
+
 def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
     """Measures of all people to tables, figures and the result page ``group.html``.
 

@@ -11,7 +11,7 @@ import pytest
 from alsflow import cli_demo
 from alsflow.interfaces.group import TABLE_NAME, find_tables, read_levels, read_states, read_tests
 from alsflow.nodes.errors import BadInputError
-from alsflow.workflows.group import init_group_wf, requested_group
+from alsflow.workflows.group import init_group_wf, requested_group, withdraw_group
 from alsflow.workflows.measures import catalogue
 from alsflow.workflows.settings import GroupSettings, Settings
 
@@ -245,6 +245,17 @@ def test_a_result_of_older_figures_is_cleared(tmp_path):
     old.write_bytes(b"old")
     run(settings(bids, output))
     assert not old.exists()
+
+
+def test_a_withdrawn_result_comes_back_when_the_run_can_be_done_again(tmp_path):
+    bids, output = write_cohort(tmp_path, 16)
+    given = settings(bids, output)
+    run(given)
+    withdraw_group(given)
+    assert not any(path.exists() for path in requested_group(given).values())
+    (given.work_dir / "group_wf" / "deliver" / "result_deliver.pklz").unlink()
+    run(given)
+    assert all(path.is_file() for path in requested_group(given).values())
 
 
 def test_people_named_for_the_run_are_the_only_ones(tmp_path):

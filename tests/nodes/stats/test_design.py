@@ -154,3 +154,21 @@ def test_an_exact_fit_is_not_tested():
     table = cohort()
     with pytest.raises(NotEstimableError, match="no residual"):
         group_difference(np.where(table["group"] == "ALS", 1.0, 2.0), design(table))
+
+
+def test_limits_hold_the_true_difference_as_often_as_they_promise():
+    """Groups unbalanced over sites that differ by far more than the groups do."""
+    rng = np.random.default_rng(7)
+    table = cohort(n=40, seed=8)
+    table["site"] = np.where(
+        rng.uniform(size=40) < np.where(table["group"] == "ALS", 0.75, 0.3), "A", "B"
+    )
+    model = design(table)
+    truth = -1.0 * (table["group"] == "ALS") + 20 * (table["site"] == "A") + 0.03 * table["age"]
+    inside, g = [], []
+    for _ in range(1500):
+        found = group_difference(truth.to_numpy() + rng.normal(0, 2, 40), model)
+        inside.append((found.ci_low <= -1 <= found.ci_high, found.g_low <= -0.5 <= found.g_high))
+        g.append(found.g)
+    np.testing.assert_allclose(np.mean(inside, axis=0), 0.95, atol=0.017)  # 3 standard errors
+    assert np.mean(g) == pytest.approx(-0.5, abs=0.03)

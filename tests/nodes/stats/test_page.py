@@ -25,7 +25,7 @@ UNTESTED = TESTED | dict.fromkeys(NUMBERS, math.nan)
 UNTESTED |= {"status": "n/a", "reason": "nobody of the group ALS has <this>", "df": pd.NA}
 
 
-def tests_table():
+def table_of_tests():
     names = ["gmv_precentral_both_tiv", "gmv_thalamus_both_tiv", "gmv_striatum_both_tiv"]
     rows = [TESTED, TESTED | {"q": 0.2, "p": 0.1}, UNTESTED]
     labels = [catalogue().measures[name].label for name in names]
@@ -48,7 +48,7 @@ def test_p_is_never_zero():
 
 
 def test_rows_of_the_page():
-    [section] = sections(tests_table(), catalogue(), {"motor": [("caption", b"png")]})
+    [section] = sections(table_of_tests(), catalogue(), {"motor": [("caption", b"png")]})
     assert [row["status"] for row in section.rows] == ["tested", "tested", "n/a"]
     assert [row["found"] for row in section.rows] == ["yes", "", ""]
     assert section.rows[0]["ci"] == "-0.227 to -0.104"
@@ -57,7 +57,7 @@ def test_rows_of_the_page():
 
 
 def test_people_missing_everywhere_are_listed_once():
-    tests = tests_table()
+    tests = table_of_tests()
     tests["missing"] = ["sub-1: x", "sub-1: x; sub-2: y", "sub-1: x"]
     assert missing_list(tests) == [
         ("sub-1: x", "every measure"), ("sub-2: y", "gmv_thalamus_both_tiv"),
@@ -71,7 +71,7 @@ def test_text_is_escaped_and_unknown_names_are_errors():
 
 
 def test_forest_plot_shows_what_the_table_says():
-    figure = forest(tests_table(), "title")
+    figure = forest(table_of_tests(), "title")
     axes = figure.axes[0]
     points = [line for line in axes.lines if line.get_marker() == "o"]
     assert [float(line.get_xdata()[0]) for line in points] == [-2.6, -2.6]

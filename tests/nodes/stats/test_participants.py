@@ -31,13 +31,14 @@ def test_spellings_become_one():
 
 def test_unknown_cells_keep_a_person_out_with_a_reason():
     people = clean(
-        "sub-1\tALS\tA\tn/a\tm\nsub-2\tcontrol\t\t61\tother\nsub-3\tn/a\tA\t62\tF\n"
-        "sub-4\tALS\tA\t63\tf\n"
+        "sub-1\tALS\tA\tn/a\tm\nsub-2\tcontrol\t\t61\tn/a\nsub-3\tn/a\tA\t62\tF\n"
+        "sub-4\tALS\tA\t63\tO\n"
     )
     assert people.reasons == {
         "sub-1": "age n/a in participants.tsv",
         "sub-2": "site and sex n/a in participants.tsv",
         "sub-3": "group n/a in participants.tsv",
+        "sub-4": "sex is O, for which the model has no term",
     }
     assert np.isnan(people.table.at["sub-1", "age"])
 
