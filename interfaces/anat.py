@@ -11,6 +11,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from nibabel.filebasedimages import ImageFileError
+from nipype.interfaces.base import File, TraitedSpec, traits
+from numpy.typing import NDArray
+
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.images import load, save
 from alsflow.interfaces.template import bundled_atlas, template_file
@@ -23,9 +27,6 @@ from alsflow.nodes.anat.quality import expected_here, judge, measure_quality
 from alsflow.nodes.anat.tissue import TissueSettings, segment
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import resample, voxel_sizes
-from nibabel.filebasedimages import ImageFileError
-from nipype.interfaces.base import File, TraitedSpec, traits
-from numpy.typing import NDArray
 
 DEEP_GREY = ("Thalamus", "Caudate", "Putamen", "Pallidum", "Accumbens")
 REGIONS = {"region_cerebellum": ("Cerebell",)}

@@ -16,6 +16,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
 from alsflow import __version__
 from alsflow.interfaces.atlas import find_atlas
 from alsflow.interfaces.images import load
@@ -37,7 +39,6 @@ from alsflow.nodes.simulate.cohort import (
 )
 from alsflow.nodes.simulate.head import Head
 from alsflow.nodes.simulate.labels import TISSUES
-from numpy.typing import NDArray
 
 ATLAS = "neuromorphometrics"
 BIDS_VERSION = "1.10.0"

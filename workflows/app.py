@@ -12,6 +12,9 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from alsflow import __version__
 from alsflow.interfaces import bids
 from alsflow.nodes.errors import BadInputError, MissingProgramError
@@ -20,8 +23,6 @@ from alsflow.workflows.cache import exclusive, write_text
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.manifest import Entry, Manifest
 from alsflow.workflows.settings import Settings, as_toml
-from rich.console import Console
-from rich.table import Table
 
 logger = logging.getLogger("alsflow")
 

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from nipype.pipeline.engine import Workflow
+
 from alsflow.workflows import exits
 from alsflow.workflows.cache import FileHashes, remembered
 from alsflow.workflows.plugin import Watcher, WorkersPlugin
 from alsflow.workflows.settings import Settings, as_toml
-from nipype.pipeline.engine import Workflow
 
 HASHES = "file_hashes.json"
 EXECUTION = {

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from nipype.pipeline.engine import Workflow
+
 from alsflow.interfaces.bids import Visit, problem_of
 from alsflow.nodes.errors import BadInputError, MissingProgramError
 from alsflow.workflows.manifest import Entry
 from alsflow.workflows.settings import Settings
-from nipype.pipeline.engine import Workflow
 
 WORKFLOW = "alsflow_wf"
 

@@ -26,9 +26,10 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
 
 import networkx as nx
-from alsflow.workflows.cache import FileHashes, drop_result, read_record, record, repair
 from nipype.pipeline.engine.utils import topological_sort
 from nipype.pipeline.plugins.base import PluginBase
+
+from alsflow.workflows.cache import FileHashes, drop_result, read_record, record, repair
 
 WAIT = 0.5  # s between two looks at the watchers while nothing happens
 PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage")

@@ -6,12 +6,13 @@ import time
 from collections import defaultdict
 from typing import Any
 
-from alsflow.workflows.manifest import Manifest
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from alsflow.workflows.manifest import Manifest
 
 PLAIN_INTERVAL = 30.0  # s between two plain lines while nothing ends
 SHOWN_RUNNING = 6  # steps named in the table

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - its usual name
-from alsflow.nodes.anat.morphology import erode
 from numpy.typing import NDArray
+
+from alsflow.nodes.anat.morphology import erode
 
 OTSU_BINS = 128
 FIELD_LIMITS = (0.2, 5.0)  # a field outside these is no receive field

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
 from alsflow.nodes.anat.bias import n4_field
 from alsflow.nodes.anat.morphology import (
     CROSS,
@@ -19,8 +22,6 @@ from alsflow.nodes.anat.morphology import (
 )
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import grid_over, grid_points, resample, voxel_sizes, voxel_volume
-from numpy.typing import NDArray
-from scipy import ndimage
 
 VOXEL = 2.0  # mm, of the working copy
 BRAIN_HEIGHT = 140.0  # mm from the scalp's top; the brain lies within

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
+
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import voxel_sizes
-from numpy.typing import NDArray
 
 MAX_VOXEL = 3.0  # mm; thicker voxels mix grey matter, white matter and CSF beyond recovery
 MIN_VOXEL = 0.3  # mm; below, the header is almost surely wrong

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import cat_surf
 import numpy as np
-from alsflow.nodes.anat.morphology import bounds
 from numpy.typing import NDArray
+
+from alsflow.nodes.anat.morphology import bounds
 
 MARGIN = 20.0  # mm; what is kept around the brain: its neighbourhood and the skull
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from alsflow.nodes.anat.mixture import CENTRES, Mixture
-from alsflow.nodes.anat.priors import DEEP, GM, OTHER, WM
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from alsflow.nodes.anat.mixture import CENTRES, Mixture
+from alsflow.nodes.anat.priors import DEEP, GM, OTHER, WM
 
 KNOT = 4.0  # mm, grid of the residual field
 FWHM = 60.0  # mm, smoothness of the residual field

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from alsflow.nodes.anat.morphology import CROSS, close_gaps, dilate, erode, largest
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from alsflow.nodes.anat.morphology import CROSS, close_gaps, dilate, erode, largest
 
 OPENING = 2.1  # mm; bridges to the scalp are thinner
 RIM = 6.0  # mm; CSF over the convexity is thinner than this

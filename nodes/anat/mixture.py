@@ -15,9 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from alsflow.nodes.anat.priors import CSF, DEEP, GM, OTHER, WM
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from alsflow.nodes.anat.priors import CSF, DEEP, GM, OTHER, WM
 
 BINS = 600  # of intensity
 TOP = 1.8  # highest intensity of the bins, relative to white matter

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from alsflow.nodes.anat.register import pull
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from alsflow.nodes.anat.register import pull
 
 FLOOR = 0.03  # so much the anatomy may always differ from the template
 CSF, GM, WM, OTHER, DEEP = range(5)  # order of the priors

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from alsflow.nodes.anat.morphology import bounds
-from alsflow.nodes.geometry import resample, voxel_sizes, voxel_volume
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from alsflow.nodes.anat.morphology import bounds
+from alsflow.nodes.geometry import resample, voxel_sizes, voxel_volume
 
 PURE = 0.9  # fraction above which a voxel counts as pure tissue
 DIFFERENCE_NOISE = np.sqrt(2.0)  # the difference of two voxels is so much noisier than one

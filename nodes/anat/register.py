@@ -15,10 +15,11 @@ from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - its usual name
-from alsflow.nodes.geometry import apply_affine, grid_points
 from numpy.typing import NDArray
 from picsl_greedy import Greedy3D
 from scipy import ndimage
+
+from alsflow.nodes.geometry import apply_affine, grid_points
 
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # world of NIfTI <-> world of ITK
 VELOCITY_STEPS = 6  # squarings of the stationary velocity field

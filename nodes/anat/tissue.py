@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
 from alsflow.nodes.anat import mixture as mix
 from alsflow.nodes.anat.evenness import Lattice, residual_field
 from alsflow.nodes.anat.mask import brain_mask
@@ -18,8 +21,6 @@ from alsflow.nodes.anat.priors import CSF, GM, OTHER, WM, Template, priors_at, t
 from alsflow.nodes.anat.register import Warp, WarpSettings, displaced, register_maps
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import apply_affine, resample, voxel_sizes
-from numpy.typing import NDArray
-from scipy import ndimage
 
 SAMPLE = 2.0  # mm, spacing of the voxels that the model is fitted on
 REACH = 10.0  # mm beyond the template's brain that may still be brain

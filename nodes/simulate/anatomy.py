@@ -12,6 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
 from alsflow.nodes.geometry import apply_affine, grid_points, resample, voxel_sizes, voxel_volume
 from alsflow.nodes.simulate.fields import (
     exponentiate,
@@ -19,9 +23,6 @@ from alsflow.nodes.simulate.fields import (
     random_velocity,
     smooth_noise,
 )
-from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial.transform import Rotation
 
 LATTICE_SPACING = 4.0  # mm, grid of deformation, skull and scalp
 SHARPENING_SIGMA = 2.5  # mm; an average brain is blurred by about this much

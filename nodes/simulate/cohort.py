@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.simulate.anatomy import REFERENCE_AGE, Blueprint, Traits
 from alsflow.nodes.simulate.head import Head, simulate_head

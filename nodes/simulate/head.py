@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from alsflow.nodes.simulate.anatomy import Anatomy, Blueprint, Traits, grow_anatomy
 from alsflow.nodes.simulate.labels import FineLabels, cut_labels, regional_gm, tissue_volumes
 from alsflow.nodes.simulate.scanner import HeadImage, Scanner, head_grid, scan
-from numpy.typing import NDArray
 
 FOOT = 22.0  # mm of the neck below the foramen magnum that an image shows
 

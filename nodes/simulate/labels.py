@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import apply_affine, voxel_sizes, voxel_volume
 from alsflow.nodes.simulate.anatomy import LAYERS, SKIN, STRUCTURES, Anatomy, to_template
-from numpy.typing import NDArray
-from scipy import ndimage
 
 CLASSES = (
     "air",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
 from alsflow.nodes.geometry import grid_points, voxel_sizes
 from alsflow.nodes.simulate.fields import smooth_noise
 from alsflow.nodes.simulate.labels import CLASSES, FineLabels, tissue_table, voxel_means
-from numpy.typing import NDArray
-from scipy import ndimage
 
 # Mean of each class, white matter being 1, as a magnetisation-prepared gradient echo at 3 T has
 # them, and standard deviation of the texture within the class.

@@ -75,6 +75,7 @@ class Toy:
 def toy(tmp_path, monkeypatch):
     """The toy with its stream in place of the anatomical one."""
     import toy_streams
+
     from alsflow.workflows import participant
 
     monkeypatch.setitem(participant.STREAMS, "anat", toy_streams.init_toy_wf)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
+
 from alsflow.nodes.anat.register import (
     WarpSettings,
     fixed_to_moving,
@@ -10,7 +12,6 @@ from alsflow.nodes.anat.register import (
     register_maps,
 )
 from alsflow.nodes.geometry import apply_affine, grid_points
-from scipy import ndimage
 
 SHAPE = (44, 52, 38)
 

@@ -5,10 +5,11 @@ import signal
 import time
 from pathlib import Path
 
-from alsflow.interfaces.base import CodedInputSpec, CodedInterface
-from alsflow.nodes.errors import BadInputError
 from nipype.interfaces.base import File, TraitedSpec, traits
 from nipype.pipeline.engine import Node, Workflow
+
+from alsflow.interfaces.base import CodedInputSpec, CodedInterface
+from alsflow.nodes.errors import BadInputError
 
 
 def note(runtime, name):
