@@ -230,6 +230,7 @@ class FitModels(CodedInterface):
             "site": columns.site,
             "formula": result.formula or " + ".join(columns.all),
             "coding": result.coding,
+            "columns": result.columns,
             "dropped": result.dropped,
             "notes": [*result.notes, *_session_note(left_out), *_people_note(given.people)],
             "implausible": implausible(features, catalogue),
@@ -422,7 +423,6 @@ class _DescribeColumnsInputSpec(CodedInputSpec):
     columns_file = File(exists=True, mandatory=True, desc="what columns mean, TOML")
     measures_file = File(exists=True, mandatory=True, desc="catalogue of measures, TOML")
     wide_file = File(exists=True, mandatory=True, desc="features_wide.tsv")
-    design_file = File(exists=True, mandatory=True, desc="design.tsv")
     summary_file = File(exists=True, mandatory=True, desc="labels, coding and notes, JSON")
 
 
@@ -455,9 +455,7 @@ class DescribeColumns(CodedInterface):
         for name in read_table(self.inputs.wide_file).columns[2:]:
             measure = catalogue.describe(name)
             columns["wide"][name] = {"Description": measure.description, "Units": measure.unit}
-        coding = {sentence.split(":")[0]: sentence for sentence in summary["coding"]}
-        for name in read_table(self.inputs.design_file).columns[1:]:
-            text = coding.get(name.split("[")[0], "1 for everybody")
+        for name, text in summary["columns"].items():
             columns["design"][name] = {"Description": text}
         for name, entries in columns.items():
             text = json.dumps(entries, indent=2, ensure_ascii=False) + "\n"

@@ -202,6 +202,8 @@ def test_each_table_is_explained_column_by_column(result, name):
     columns = (result.output_dir / f"{name}.tsv").read_text().splitlines()[0].split("\t")
     described = json.loads((result.output_dir / f"{name}.json").read_text())
     assert set(columns) == set(described)
+    if name == "group/design":
+        assert described["site[south]"]["Description"].startswith("site: sum coding of north, so")
     assert all(entry["Description"] for entry in described.values())
 
 
@@ -324,6 +326,13 @@ def test_codes_of_sex_come_from_the_sidecar(tmp_path):
     run(settings(bids, output))
     rows = (output / "group" / "design.tsv").read_text().splitlines()
     assert rows[0].split("\t")[-1] == "sex[female]"
+
+
+def test_a_covariate_named_like_a_measure_is_refused(tmp_path):
+    bids, output = write_cohort(tmp_path, 16)
+    write_participants(bids, [p | {"tiv": "1400"} for p in people(16)])
+    given = settings(bids, output, group=GroupSettings(covariates=("age", "tiv")))
+    assert "tiv of participants.tsv has the name of a measure" in failure(given)
 
 
 def test_another_reference_and_other_covariates(tmp_path):
