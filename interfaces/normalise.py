@@ -151,8 +151,7 @@ class Smooth(CodedInterface):
 class _LabelNativeInputSpec(CodedInputSpec):
     atlas_file = File(exists=True, mandatory=True, desc="labels in template space")
     to_template_file = File(exists=True, mandatory=True, desc="field on a native grid")
-    reference_file = File(exists=True, mandatory=True, desc="native grid wanted")
-    mask_file = File(exists=True, mandatory=True, desc="brain mask on that grid")
+    mask_file = File(exists=True, mandatory=True, desc="brain mask on the native grid wanted")
 
 
 class _LabelNativeOutputSpec(TraitedSpec):

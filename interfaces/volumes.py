@@ -104,3 +104,24 @@ def _morph(table: pd.DataFrame, names: dict[int, str], flags: list) -> pd.DataFr
             **{f"{name}-mm3": 1000 * full[name].to_numpy() for name in ("gm", "wm", "csf")},
         }
     )
+
+
+class _LabelNamesInputSpec(CodedInputSpec):
+    names = traits.Dict(traits.Int, traits.Str, mandatory=True, desc="name of each label")
+
+
+class _LabelNamesOutputSpec(TraitedSpec):
+    names_file = File(exists=True, desc="table of label and name")
+
+
+class LabelNames(CodedInterface):
+    """Write the names of an atlas' labels."""
+
+    input_spec = _LabelNamesInputSpec
+    output_spec = _LabelNamesOutputSpec
+
+    def _run_interface(self, runtime):
+        names = sorted(self.inputs.names.items())
+        table = pd.DataFrame(names, columns=["index", "name"])
+        self._results["names_file"] = write_table(table, Path(runtime.cwd) / "labels.tsv")
+        return runtime
