@@ -17,6 +17,7 @@ AnatEngine = Literal["cat", "cat12", "spm12", "precomputed"]
 Normalisation = Literal["greedy", "shooting"]
 Level = Literal["participant", "group"]
 
+STREAMS = ("anat",)  # what --modalities may name
 PROFILES = Path(__file__).parent / "data" / "profiles"
 
 
@@ -115,7 +116,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in layer.items():
             old = merged.get(key)
             both = isinstance(old, Mapping) and isinstance(value, Mapping)
-            merged[key] = merge(old, value) if both else value
+            merged[key] = merge(old or {}, value) if both else value
     return merged
 
 

@@ -28,7 +28,7 @@ def test_second_run_computes_nothing(toy):
         ("kill", "SIGKILL"),
         ("unpicklable", "pickle"),
         ("exit", "3"),
-        ("full", "disk that holds /scratch/out.nii.gz is full"),
+        ("full", "disk was full or a quota used up when /scratch/out.nii.gz was written"),
     ],
 )
 def test_one_failing_person_leaves_the_others_alone(toy, order, words, capfd):
