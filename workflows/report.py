@@ -61,7 +61,7 @@ def write_reports(
         written.append(files.write_page(settings.output_dir / f"{visit.prefix}.html", text))
     written.append(_write_index(settings.output_dir, manifest, facts, fill))
     if problems:
-        raise BadInputError("Pages could not be made. " + " ".join(problems))
+        raise RuntimeError("Pages could not be made. " + " ".join(problems))
     return tuple(written)
 
 
