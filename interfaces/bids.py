@@ -364,7 +364,8 @@ def participants_listed(bids_dir: Path) -> set[str] | None:
     table = bids_dir / "participants.tsv"
     if not table.is_file():
         return None
-    lines = table.read_text(encoding="utf-8-sig").splitlines()
+    # labels are ASCII whatever the encoding of the other columns
+    lines = table.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     header = lines[0].split("\t") if lines else []
     if "participant_id" not in header:
         return set()

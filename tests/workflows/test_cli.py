@@ -355,6 +355,19 @@ def test_read_only_output_is_73(toy):
     assert toy.run() == 73
 
 
+@pytest.mark.parametrize(("name", "code"), [("out/status.tsv", 73), ("bids/sub-01", 16)])
+def test_missing_permission_is_a_sentence(toy, monkeypatch, capsys, name, code):
+    from alsflow.workflows.manifest import Manifest
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(toy.root / name))
+
+    monkeypatch.setattr(Manifest, "write", refuse)
+    toy.add("sub-01")
+    assert toy.run() == code
+    assert name in capsys.readouterr().err
+
+
 def test_dry_run_writes_nothing(toy, capsys):
     toy.add("sub-01")
     toy.add("sub-02").unlink()
