@@ -29,6 +29,7 @@ from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import resample, voxel_sizes
 
 DEEP_GREY = ("Thalamus", "Caudate", "Putamen", "Pallidum", "Accumbens")
+BARE = ("Ventricle", "Inf_Lat_Vent", "Brain_Stem", "Ventral_DC")
 REGIONS = {"region_cerebellum": ("Cerebell",)}
 
 
@@ -67,7 +68,8 @@ def read_template() -> Template:
     t1w, image = load(template_file("t1"))
     gm, wm = (load(template_file(kind))[0] / 255 for kind in ("gm", "wm"))
     deep = atlas_mask(DEEP_GREY, t1w.shape, image.affine)
-    return Template(image.affine, t1w, gm, wm, deep)
+    bare = atlas_mask(BARE, t1w.shape, image.affine)
+    return Template(image.affine, t1w, gm, wm, deep, bare)
 
 
 def write_json(content: dict, path: Path) -> str:

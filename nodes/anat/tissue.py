@@ -15,10 +15,16 @@ from scipy import ndimage
 
 from alsflow.nodes.anat import mixture as mix
 from alsflow.nodes.anat.evenness import Lattice, residual_field
-from alsflow.nodes.anat.mask import brain_mask
+from alsflow.nodes.anat.mask import (
+    EVIDENCE_LIMIT,
+    TISSUE_REACH,
+    fill_skull,
+    settle,
+    solid_tissue,
+)
 from alsflow.nodes.anat.morphology import bounds, dilate
 from alsflow.nodes.anat.priors import CSF, GM, OTHER, WM, Template, priors_at, tissue_priors
-from alsflow.nodes.anat.register import Warp, WarpSettings, displaced, register_maps
+from alsflow.nodes.anat.register import Warp, WarpSettings, displaced, pull, register_maps
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import apply_affine, resample, voxel_sizes
 
@@ -29,6 +35,8 @@ AFFINE_SIGMA = 3.0  # mm, blur of the priors while only an affine places them
 WARPED_SIGMA = 1.2  # mm, once they are warped
 VENTRICLE_DEPTH = 18.0  # mm inside the brain; CSF so deep is ventricle, free of partial volume
 VENTRICLE_PERCENTILE = 35
+RIM_SIGMA = 4.0  # mm, how far the skull may lie from where the warped template has it
+FAR = 0.02  # probability of the soft template below which nothing is brain
 START_SDS = (0.08, 0.05, 0.04)  # of white matter
 
 
@@ -283,9 +291,20 @@ def full_resolution(
     likelihood, table = mix.lookup(fit.mixture)
     posterior = mix.responsibilities(bins, prior, likelihood)
     fractions = mix.expected_fractions(bins, posterior, table)
-    dark = intensity < 0.5 * (fit.mixture.means[CSF] + fit.mixture.means[GM])
-    brain = np.where(dark, 1 - here[OTHER], 1 - posterior[mix.OUTER])
-    return assemble(shape, box, voxels, fractions, brain, log_bias, model_of(fit, scale))
+    soft = ndimage.gaussian_filter(template.brain.astype(np.float32), RIM_SIGMA)
+    near = np.clip(pull(soft, template.affine, to_template(points)), 0.005, 0.995)
+    log_odds = skull_evidence(bins, prior, likelihood, near) + np.log(near / (1 - near))
+    return assemble(shape, box, voxels, fractions, log_odds, log_bias, model_of(fit, scale))
+
+
+def skull_evidence(bins: NDArray, prior: NDArray, likelihood: NDArray, near: NDArray) -> NDArray:
+    """Log likelihood ratio of what fills the skull against what lies well outside it."""
+    brain = np.delete(prior, mix.OUTER, axis=0)
+    inside = (brain * np.delete(likelihood, mix.OUTER, axis=0)[:, bins]).sum(axis=0)
+    inside /= brain.sum(axis=0) + 1e-6
+    beyond = mix.smooth_histogram(np.bincount(bins[near < FAR], minlength=mix.BINS) + 1.0)
+    ratio = np.log(inside + 1e-3) - np.log(beyond[bins])
+    return np.clip(ratio, -EVIDENCE_LIMIT, EVIDENCE_LIMIT)
 
 
 def assemble(
@@ -293,7 +312,7 @@ def assemble(
     box: Box,
     voxels: NDArray,
     fractions: NDArray,
-    brain: NDArray,
+    log_odds: NDArray,
     log_bias: NDArray,
     model: dict[str, float],
 ) -> Tissues:
@@ -306,7 +325,13 @@ def assemble(
         return part
 
     maps = np.stack([laid(part) for part in fractions])
-    mask = brain_mask(maps[GM] + maps[WM], laid(brain), voxel_sizes(box.affine))
+    zooms = voxel_sizes(box.affine)
+    inside = settle(laid(log_odds, -10.0), zooms)
+    solid = solid_tissue((maps[GM] + maps[WM]) / np.maximum(maps.sum(axis=0), 1e-6), inside, zooms)
+    mask = fill_skull(solid, inside, zooms)
+    # membranes and vessels in the rim look like a share of tissue
+    loose = ~dilate(solid, TISSUE_REACH, zooms)
+    maps[GM : WM + 1, loose] = 0
     total = maps.sum(axis=0)
     maps[CSF][total < 1e-3] = 1  # inside the mask, yet unlike any tissue: what fills the skull
     maps = maps / np.maximum(maps.sum(axis=0), 1e-6) * mask

@@ -48,7 +48,7 @@ STRUCTURES = {
 }
 DEEP_GREY = ("striatum", "thalamus", "pallidum")
 LAYERS = ("surface", "rim", "skull", "fat", "marbling", "air", "eye", "sulci", "white")
-DEFORMATION_SCALES = {30.0: 3.6, 14.0: 1.8, 7.0: 0.8}  # smoothing, mm: amplitude, mm
+DEFORMATION_SCALES = {30.0: 2.7, 14.0: 1.5, 7.0: 0.8}  # smoothing, mm: amplitude, mm
 SKIN = 2.0  # mm
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.geometry import apply_affine, voxel_sizes, voxel_volume
-from alsflow.nodes.simulate.anatomy import LAYERS, SKIN, STRUCTURES, Anatomy, to_template
+from alsflow.nodes.geometry import voxel_sizes, voxel_volume
+from alsflow.nodes.simulate.anatomy import LAYERS, SKIN, STRUCTURES, Anatomy
 
 CLASSES = (
     "air",
@@ -37,7 +37,9 @@ TISSUES = {
     "wm": ("white", "brainstem"),
     "csf": ("csf", "ventricle"),
 }
-FINEST = 0.7  # mm; sub-voxels are at most this long, and at least two lie along each edge
+FINEST = 0.7  # mm; sub-voxels are at most this long,
+FEWEST, MOST = 2, 3  # but no more and no fewer than these lie along each edge
+CSF_REACH = 12.0  # mm around a region in which the nearest CSF is looked for
 MARROW_MIN = 4.5  # mm, thickness of skull from which there is marrow in its middle
 ORBIT = 7.0  # mm of fat around an eye
 FATTY, SINEWY = 1.3, -1.6  # marbling beyond which muscle is fat, or dark as bone
@@ -77,8 +79,9 @@ class FineLabels:
 
 
 def subdivision(affine: NDArray, finest: float = FINEST) -> tuple[int, int, int]:
-    """Sub-voxels along each edge of a voxel, at least 2, each at most `finest` mm long."""
-    x, y, z = (max(2, int(np.ceil(edge / finest - 1e-6))) for edge in voxel_sizes(affine))
+    """Sub-voxels along each edge of a voxel: `finest` mm long, but from 2 to 3 of them."""
+    wanted = np.ceil(voxel_sizes(affine) / finest - 1e-6)
+    x, y, z = np.clip(wanted, FEWEST, MOST).astype(int).tolist()
     return x, y, z
 
 
@@ -237,37 +240,57 @@ def cut_labels(
         blueprint.floor,
     )
     labels = FineLabels(classes, regions, fine_affine, factors, np.zeros(256))
-    return thin(labels, anatomy) if anatomy.traits.thinning else labels
+    return thin(labels, anatomy.traits.thinning) if anatomy.traits.thinning else labels
 
 
-def thin(labels: FineLabels, anatomy: Anatomy) -> FineLabels:
+def thin(labels: FineLabels, thinning: dict[int, float]) -> FineLabels:
     """Turn the outer layer of the grey matter of some atlas regions into CSF.
 
-    In each region of ``anatomy.traits.thinning`` the asked share of its grey sub-voxels is
-    taken where the level towards CSF is highest, that is from the surface of the cortex inwards.
+    In each region the asked share of its grey sub-voxels is taken, those nearest to CSF first,
+    so that the cortex loses a layer of even thickness. In a structure away from CSF, such as the
+    putamen, it is the side that looks towards the nearest CSF which is lost.
+
+    Parameters
+    ----------
+    labels : FineLabels
+        A person.
+    thinning : dict
+        Atlas label to the share of its grey matter that is lost, 0 to below 1.
     """
     classes, counts = labels.classes.copy(), np.zeros(256)
-    grey = np.isin(classes, [CLASSES.index(name) for name in TISSUES["gm"]])
-    for region, share in anatomy.traits.thinning.items():
+    for region, share in thinning.items():
         if not 0 <= share < 1:
             raise BadInputError(f"{share:.0%} of a region cannot be lost; give 0 to 99 %")
-        members = np.flatnonzero(grey & (labels.atlas == region))
-        at = np.stack(np.unravel_index(members, classes.shape)).astype(np.float64)
-        outer = _outer_level(anatomy, apply_affine(labels.affine, at))
-        lost = members[np.argsort(-outer, kind="stable")[: round(share * len(members))]]
-        classes.flat[lost] = CSF
-        counts[region] = len(lost)
+        box, members, depth = _depth_of_grey(labels, region)
+        if members.any():
+            at = np.flatnonzero(members)
+            lost = at[np.argsort(depth.ravel()[at], kind="stable")[: round(share * at.size)]]
+            part = classes[box]
+            part[np.unravel_index(lost, part.shape)] = CSF
+            counts[region] = lost.size
     return replace(labels, classes=classes, lost=counts * voxel_volume(labels.affine))
 
 
-def _outer_level(anatomy: Anatomy, points: NDArray) -> NDArray:
-    """Level towards CSF at points (3, n) of the person's world, mm."""
-    blueprint = anatomy.blueprint
-    there = to_template(anatomy, points)
-    at = apply_affine(np.linalg.inv(blueprint.affine), there)
-    level = ndimage.map_coordinates(blueprint.levels[..., 0], at, order=1, mode="nearest")
-    at = apply_affine(np.linalg.inv(blueprint.lattice_affine), there)
-    return level + ndimage.map_coordinates(anatomy.layers[..., SULCI], at, order=1, mode="nearest")
+def _depth_of_grey(
+    labels: FineLabels, region: int
+) -> tuple[tuple[slice, slice, slice], NDArray, NDArray]:
+    """Box around a region, its grey sub-voxels there, and their distance to CSF, mm."""
+    edges = voxel_sizes(labels.affine)
+    here = labels.atlas == region
+    box = []
+    for axis in range(3):
+        found = np.flatnonzero(here.any(axis=tuple({0, 1, 2} - {axis})))
+        reach = int(np.ceil(CSF_REACH / edges[axis]))
+        first, last = (found[0], found[-1]) if found.size else (0, 0)
+        box.append(slice(max(first - reach, 0), last + reach + 1))
+    x, y, z = box
+    classes = labels.classes[x, y, z]
+    fluid = np.isin(classes, (CSF, VENTRICLE))
+    depth = ndimage.distance_transform_edt(~fluid, edges)
+    # smoothing orders the many sub-voxels that lie equally deep by the shape of the surface
+    depth = ndimage.gaussian_filter(depth.astype(np.float32), 1.0)
+    grey = tissue_table()[:, 0].astype(bool)[classes]
+    return (x, y, z), grey & here[x, y, z], depth
 
 
 @numba.njit(cache=True)

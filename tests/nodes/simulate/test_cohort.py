@@ -1,0 +1,195 @@
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.simulate import phenotype
+from alsflow.nodes.simulate.cohort import (
+    CONTROL,
+    PATIENT,
+    Design,
+    draw_people,
+    draw_site,
+    effect_table,
+    person_scores,
+    region_thinning,
+    scan_person,
+    site_of,
+    true_measures,
+)
+
+REGIONS = {
+    "precentral": {"left": (1,), "right": (2,)},
+    "striatum": {"left": (3, 5), "right": (4, 6)},
+}
+
+
+def design(**changes):
+    return replace(Design(9, 8, 3, seed=4), **changes)
+
+
+def test_nobody_changes_when_others_join():
+    few = {p.label: p for p in draw_people(design(n_patients=3, n_controls=2), REGIONS)}
+    many = {p.label: p for p in draw_people(design(n_patients=40, n_controls=60), REGIONS)}
+    assert list(few) == ["01", "02", "03", "04", "05"]
+    assert all(many[label] == person for label, person in few.items())
+    assert len(many) == 100
+    assert "119" not in few
+
+
+def test_another_seed_makes_other_people_and_sites():
+    first, other = draw_people(design(), REGIONS), draw_people(design(seed=5), REGIONS)
+    assert [p.row["age"] for p in first] != [p.row["age"] for p in other]
+    assert draw_site(design(), 0) != draw_site(design(seed=5), 0)
+    assert draw_site(design(), 0) == draw_site(design(n_patients=1), 0) != draw_site(design(), 1)
+
+
+@pytest.mark.parametrize("sites", [1, 2, 3, 5])
+def test_every_site_has_both_groups_and_no_site_dominates(sites):
+    for patient in (True, False):
+        counts = Counter(site_of(index, patient, sites) for index in range(4 * sites))
+        assert set(counts) == set(range(sites))
+        first = Counter(site_of(index, patient, sites) for index in range(sites))
+        assert set(first.values()) == {1}
+    cells = [Counter(site_of(i, p, 3) for i in range(9)) for p in (True, False)]
+    assert cells[0] != cells[1]
+
+
+def test_only_people_with_als_carry_the_effect_and_its_mean_is_right():
+    people = draw_people(design(n_patients=400, n_controls=10), REGIONS)
+    for person in people:
+        patient = person.row["group"] == PATIENT
+        assert bool(person.traits.thinning) == patient
+        assert (person.row["disease_duration"] is not None) == patient
+    shares = [p.traits.thinning[1] for p in people if p.row["group"] == PATIENT]
+    assert np.mean(shares) == pytest.approx(0.12, abs=0.005)
+    assert np.std(shares) == pytest.approx(0.03, abs=0.004)
+    assert {p.traits.thinning[1] == p.traits.thinning[2] for p in people if p.clinic.patient} == {
+        True
+    }
+
+
+def test_heads_vary_as_adults_do():
+    people = draw_people(design(n_patients=300, n_controls=300), REGIONS)
+    tiv = np.array([p.traits.tiv for p in people])
+    assert tiv.std() / tiv.mean() == pytest.approx(0.10, abs=0.015)
+    men = np.array([p.row["sex"] == "M" for p in people])
+    assert tiv[men].mean() > tiv[~men].mean() + 120
+    ages = np.array([p.row["age"] for p in people])
+    loss = np.array([p.traits.cortical_loss for p in people])
+    assert np.polyfit(ages, loss, 1)[0] == pytest.approx(0.0022, abs=0.0003)
+
+
+def test_effects_name_regions_and_sides():
+    assert region_thinning({"gmv_striatum_left": -0.1}, REGIONS) == {3: 0.1, 5: 0.1}
+    assert region_thinning({"gmv_precentral_both": 0.0}, REGIONS) == {}
+    both = {"gmv_precentral_left": -0.1, "gmv_precentral_right": -0.2}
+    assert region_thinning(both, REGIONS) == {1: 0.1, 2: 0.2}
+
+
+@pytest.mark.parametrize(
+    ("effects", "words"),
+    [
+        ({"gmv_precentral": -0.1}, "precentral, striatum"),
+        ({"gmv_cuneus_both": -0.1}, "precentral, striatum"),
+        ({"precentral_both": -0.1}, "gmv_REGION"),
+        ({"gmv_precentral_both": 0.1}, "not added"),
+        ({"gmv_precentral_both": -0.91}, "-0.9"),
+        ({"gmv_precentral_both": float("nan")}, "-0.9"),
+        ({"gmv_precentral_both": -0.1, "gmv_precentral_left": -0.1}, "another effect"),
+    ],
+)
+def test_effects_that_cannot_be_made_are_refused(effects, words):
+    with pytest.raises(BadInputError, match=words):
+        region_thinning(effects, REGIONS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n_patients": 0, "n_controls": 0}, "at least one person"),
+        ({"n_patients": -1}, "at least one person"),
+        ({"n_sites": 0}, "one site"),
+        ({"voxels": ((1.0, 1.0, 4.1),)}, "0.5 to 4"),
+    ],
+)
+def test_designs_that_cannot_be_drawn_are_refused(changes, words):
+    with pytest.raises(BadInputError, match=words):
+        draw_people(design(**changes), REGIONS)
+
+
+def test_true_measures_are_the_arithmetic_of_the_volumes():
+    volumes = {"tiv": 1500.0, "gm": 690.0, "wm": 500.0, "csf": 310.0}
+    regional = np.zeros(256)
+    regional[1:7] = [9.0, 11.0, 3.0, 4.0, 1.0, 2.0]
+    found = true_measures(volumes, regional, REGIONS)
+    assert found["gm_tiv"] == (46.0, "%")
+    assert found["gmv_precentral_both"] == (20.0, "mL")
+    assert found["gmv_precentral_left_tiv"][0] == pytest.approx(0.6)
+    assert found["gmv_precentral_asymmetry"] == (pytest.approx(-0.2), "1")
+    assert found["gmv_striatum_left"][0] == 4.0
+    assert found["gmv_striatum_right"][0] == 6.0
+
+
+def test_effect_table_says_what_was_aimed_at_and_what_came_of_it():
+    changes = pd.DataFrame(
+        {
+            "gm": [-0.002, -0.004],
+            "gmv_precentral_both": [-0.1, -0.16],
+            "gmv_precentral_left_tiv": [-0.1, -0.16],
+            "gmv_striatum_both": [0.0, 0.0],
+        }
+    )
+    table = effect_table({"gmv_precentral_both": -0.12}, changes).set_index("measure")
+    assert table.loc["gmv_precentral_both", "relative_effect"] == -0.12
+    assert table.loc["gmv_precentral_left_tiv", "relative_effect"] == -0.12
+    assert table.loc["gmv_precentral_both", "mean_change"] == pytest.approx(-0.13)
+    assert table.loc["gmv_striatum_both", "relative_effect"] == 0
+    assert table.loc["gm", "relative_effect"] == pytest.approx(-0.003)
+
+
+def test_effect_table_without_patients_has_no_mean_change():
+    table = effect_table({"gmv_precentral_both": -0.12}, pd.DataFrame(columns=["gm"], dtype=float))
+    assert table.loc[0, "relative_effect"] == 0
+    assert np.isnan(table.loc[0, "mean_change"])
+
+
+def test_scores_stay_in_their_ranges_and_add_up():
+    plan = design(n_patients=150, n_controls=20)
+    meaning = phenotype.score_columns()
+    for person in draw_people(plan, REGIONS):
+        scores = person_scores(plan, person)
+        assert ("alsfrsr" in scores) == (person.row["group"] != CONTROL)
+        for table, row in scores.items():
+            assert set(row) == set(meaning[table])
+            for name, value in row.items():
+                low, high = (meaning[table][name].get(k) for k in ("Minimum", "Maximum"))
+                assert low is None or low <= value <= high
+        for table, total in (("alsfrsr", "total"), ("mrc", "mrc_sum"), ("penn_umn", "penn_total")):
+            if row := scores.get(table):
+                assert sum(v for k, v in row.items() if k != total) == row[total]
+
+
+def test_more_atrophy_goes_with_worse_scores():
+    plan = design(n_patients=400, n_controls=0)
+    people = draw_people(plan, REGIONS)
+    lost = [person.traits.thinning[1] for person in people]
+    scores = [person_scores(plan, person) for person in people]
+    totals = [row["alsfrsr"]["total"] for row in scores]
+    assert np.corrcoef(lost, totals)[0, 1] == pytest.approx(-0.52, abs=0.1)
+    assert np.corrcoef(lost, [row["penn_umn"]["penn_total"] for row in scores])[0, 1] > 0.2
+    assert np.corrcoef(lost, [row["tapping"]["foot_left"] for row in scores])[0, 1] < -0.2
+    bulbar = np.array([person.clinic.bulbar for person in people])
+    speech = np.array([row["alsfrsr"]["speech"] for row in scores])
+    assert speech[bulbar].mean() < speech[~bulbar].mean() - 0.5
+
+
+def test_scanning_a_person_twice_gives_the_same_voxels(ball_blueprint):
+    plan = design(voxels=((3.0, 3.0, 4.0), (3.5, 3.5, 3.5)))
+    person = draw_people(plan, REGIONS)[0]
+    first, again = (scan_person(plan, person, ball_blueprint) for _ in range(2))
+    np.testing.assert_array_equal(first.scan.image, again.scan.image)
+    np.testing.assert_allclose(np.diag(first.scan.affine)[:3], plan.voxel(person.site))
