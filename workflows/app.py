@@ -49,11 +49,14 @@ def run(settings: Settings, dry_run: bool = False, verbose: bool = False) -> int
     except MissingProgramError as error:
         raise StopRunError(exits.FAILED, str(error)) from None
     except OSError as error:  # while the driver itself was reading or writing
-        raise _said(error, settings) from error
+        stop = _sentence(error, settings)
+        if stop is None:
+            raise
+        raise stop from None
 
 
-def _said(error: OSError, settings: Settings) -> Exception:
-    """The same error in a sentence, for a full disk and for missing permissions."""
+def _sentence(error: OSError, settings: Settings) -> StopRunError | None:
+    """Put a full disk and missing permissions into words."""
     folders = (settings.output_dir, settings.work_dir)
     if error.errno in DISK_FULL:
         return StopRunError(exits.FAILED, disk_sentence(str(error), folders))
@@ -64,7 +67,7 @@ def _said(error: OSError, settings: Settings) -> Exception:
             f"{error.filename} cannot be {'written' if ours else 'read'} ({error.strerror}); "
             "change its permissions.",
         )
-    return error
+    return None
 
 
 def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:

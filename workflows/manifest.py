@@ -260,7 +260,7 @@ class Manifest:
             entry.state, entry.reason = "done", ""
 
     def _compare(self, entry: Entry) -> None:
-        """Outputs that were asked for against those that are there."""
+        """Hold the outputs that were asked for against those that are there."""
         outputs = self._requested(entry)
         entry.requested = {name: self._relative(path) for name, path in outputs.items()}
         entry.missing = [name for name, path in outputs.items() if not path.exists()]
