@@ -16,6 +16,7 @@ import sysconfig
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,7 @@ def _unknown(kind: str, word: str, known: Sequence[str], origin: str) -> str:
     return f"Unknown {kind} {word!r} in {origin}{hint}; known are {', '.join(known)}."
 
 
+@cache
 def _entity_names() -> list[str]:
     """Names of the entities that pybids reads from file names."""
     layout = _pybids()

@@ -15,6 +15,7 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 MEMORY_SHARE = 0.9  # of the memory that is there
 
 

@@ -71,6 +71,19 @@ def test_labels_from_a_file(tmp_path, text):
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("max 100000", None), ("150000 100000\n", 2), ("200000 100000", 2), ("", None)],
+)
+def test_quota_of_a_container(tmp_path, text, expected):
+    from alsflow.workflows import machine
+
+    file = tmp_path / "cpu.max"
+    file.write_text(text)
+    assert machine._cpu_quota(file) == (expected or sys.maxsize)
+    assert machine._cpu_quota(tmp_path / "absent") == sys.maxsize
+
+
 def test_notrack_is_accepted():
     assert isinstance(settings_of("--notrack"), Settings)
 
@@ -234,6 +247,20 @@ def test_valid_bids_passes_the_validator(toy, capsys):
     captured = capsys.readouterr()
     assert "does not" in captured.err
     assert "sub-01_T1w.nii.gz" in captured.out
+
+
+def test_validator_needs_no_network(toy):
+    """In a network name space of its own there is not even a loopback device."""
+    if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
+        pytest.skip("no network name spaces here")
+    toy.add("sub-01")
+    code = (
+        "import sys; from pathlib import Path; from alsflow.interfaces.bids import validate\n"
+        "print(validate(Path(sys.argv[1]), ['01'], ['anat']))"
+    )
+    command = ["unshare", "-rn", sys.executable, "-c", code, str(toy.bids)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "sub-01_T1w.nii.gz" in done.stdout, done.stderr
 
 
 def test_table_and_folders_that_differ_are_told_and_no_obstacle(toy, capsys):
