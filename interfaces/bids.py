@@ -16,6 +16,7 @@ import sysconfig
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,7 @@ def _unknown(kind: str, word: str, known: Sequence[str], origin: str) -> str:
     return f"Unknown {kind} {word!r} in {origin}{hint}; known are {', '.join(known)}."
 
 
+@cache
 def _entity_names() -> list[str]:
     """Names of the entities that pybids reads from file names."""
     layout = _pybids()
@@ -364,7 +366,8 @@ def participants_listed(bids_dir: Path) -> set[str] | None:
     table = bids_dir / "participants.tsv"
     if not table.is_file():
         return None
-    lines = table.read_text(encoding="utf-8-sig").splitlines()
+    # labels are ASCII whatever the encoding of the other columns
+    lines = table.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     header = lines[0].split("\t") if lines else []
     if "participant_id" not in header:
         return set()

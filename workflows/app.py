@@ -27,7 +27,7 @@ from alsflow.workflows.checks import (
 from alsflow.workflows.derivatives import prepare_output
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.machine import limit_threads
-from alsflow.workflows.manifest import DISK_FULL, Entry, Manifest, disk_sentence
+from alsflow.workflows.manifest import DISK_FULL, REPORT, Entry, Manifest, disk_sentence
 from alsflow.workflows.settings import Settings
 
 logger = logging.getLogger("alsflow")
@@ -48,11 +48,26 @@ def run(settings: Settings, dry_run: bool = False, verbose: bool = False) -> int
         raise StopRunError(exits.NOTHING_SELECTED, str(error)) from None
     except MissingProgramError as error:
         raise StopRunError(exits.FAILED, str(error)) from None
-    except OSError as error:  # while the driver itself was writing
-        if error.errno not in DISK_FULL:
+    except OSError as error:  # while the driver itself was reading or writing
+        stop = _sentence(error, settings)
+        if stop is None:
             raise
-        folders = (settings.output_dir, settings.work_dir)
-        raise StopRunError(exits.FAILED, disk_sentence(str(error), folders)) from None
+        raise stop from None
+
+
+def _sentence(error: OSError, settings: Settings) -> StopRunError | None:
+    """Put a full disk and missing permissions into words."""
+    folders = (settings.output_dir, settings.work_dir)
+    if error.errno in DISK_FULL:
+        return StopRunError(exits.FAILED, disk_sentence(str(error), folders))
+    if isinstance(error, PermissionError) and error.filename:
+        ours = any(Path(error.filename).is_relative_to(folder) for folder in folders)
+        return StopRunError(
+            exits.CANNOT_CREATE if ours else exits.INVALID_DATASET,
+            f"{error.filename} cannot be {'written' if ours else 'read'} ({error.strerror}); "
+            "change its permissions.",
+        )
+    return None
 
 
 def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
@@ -156,7 +171,7 @@ def _report(report: Callable[[Manifest], None], manifest: Manifest) -> None:
         report(manifest)
     except Exception:  # a page must not hide the results; the failure is in the exit code
         logger.exception("report pages")
-        manifest.note_failure(Entry("", None, "report"), "report", traceback.format_exc())
+        manifest.note_failure(Entry(*REPORT), "writing the pages", traceback.format_exc())
 
 
 def _conclude(settings: Settings, manifest: Manifest) -> int:

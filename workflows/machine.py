@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+import sys
 from pathlib import Path
 
 THREAD_VARIABLES = (
@@ -15,14 +17,26 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 MEMORY_SHARE = 0.9  # of the memory that is there
 
 
 def available_processes() -> int:
     """Processors that this process may use."""
-    return (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    if hasattr(os, "sched_getaffinity"):
+        number = len(os.sched_getaffinity(0))
+    else:
+        number = os.cpu_count() or 1
+    return max(1, min(number, _cpu_quota(CPU_QUOTA)))
+
+
+def _cpu_quota(path: Path) -> int:
+    """Processors that a container may use, from ``<quota or max> <period>``."""
+    try:
+        quota, period = path.read_text(encoding="ascii").split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # no such control group, or "max"
+        return sys.maxsize
 
 
 def available_memory_mb() -> int:

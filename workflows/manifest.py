@@ -21,6 +21,7 @@ from alsflow.workflows.settings import Settings
 
 State = Literal["done", "flagged", "refused", "failed", "absent", "not-run"]
 Key = tuple[str, str | None, str]
+REPORT: Key = ("", None, "report")  # the report pages of a run, when they could not be written
 ERROR_LINE = r"[\w.]*(Error|Exception|Exit|Interrupt)\b"
 DISK_SENTENCE = "A disk was full"
 TIGHT_MB = 1.0  # with less left, a failure has most likely to do with it
@@ -49,8 +50,8 @@ class Entry:
 
     @property
     def prefix(self) -> str:
-        """Start of the file names of the visit; ``group`` at the group level."""
-        return Visit(self.participant, self.session).prefix if self.participant else "group"
+        """Start of the file names of the visit; the stream where there is no visit."""
+        return Visit(self.participant, self.session).prefix if self.participant else self.stream
 
     def belongs_to(self, visit: Visit) -> bool:
         """Whether this is a stream of `visit`."""
@@ -225,7 +226,7 @@ class Manifest:
         state, cause = cause_of(text, self._folders)
         if entry not in self.entries:
             self.entries.append(entry)
-        entry.state, entry.reason = state, f"{entry.prefix}, {step}: {cause}"
+        entry.state, entry.reason = state, f"{entry.prefix}: {step}: {cause}"
         self.failures.append(Failure(entry.key, step, cause, "n/a"))
         self.write()
 
@@ -239,15 +240,16 @@ class Manifest:
                     if other.key[:2] == entry.key[:2] and other.state not in ("done", "not-run")
                 ]
                 entry.reason = f"needs {', '.join(others)}" if others else reason
+            if entry.state in ("failed", "not-run") and not entry.requested:
+                with suppress(Exception):  # what is asked for may itself depend on the failure
+                    self._compare(entry)
         self.write()
 
     # -- settling
 
     def _settle(self, entry: Entry) -> None:
         """Judge a stream whose nodes have all finished, by what lies on the disk."""
-        outputs = self._requested(entry)
-        entry.requested = {name: self._relative(path) for name, path in outputs.items()}
-        entry.missing = [name for name, path in outputs.items() if not path.exists()]
+        self._compare(entry)
         flags = self._flags(entry)
         if entry.missing:
             entry.state = "failed"
@@ -256,6 +258,12 @@ class Manifest:
             entry.state, entry.reason = "flagged", "; ".join(flags)
         else:
             entry.state, entry.reason = "done", ""
+
+    def _compare(self, entry: Entry) -> None:
+        """Hold the outputs that were asked for against those that are there."""
+        outputs = self._requested(entry)
+        entry.requested = {name: self._relative(path) for name, path in outputs.items()}
+        entry.missing = [name for name, path in outputs.items() if not path.exists()]
 
     def _flags(self, entry: Entry) -> list[str]:
         folder = self.output_dir / f"sub-{entry.participant}"
@@ -280,6 +288,10 @@ class Manifest:
             self._write_table(logs / ERRORS, ERROR_COLUMNS, self._error_rows())
             self._write_manifest()
 
+    def _keys(self) -> set[Key]:
+        """Rows that belong to this run, in it or left by an earlier one."""
+        return {REPORT} | {entry.key for entry in self.entries}
+
     def _status_rows(self) -> list[list[str]]:
         return [[*_ids(entry.key), entry.state, entry.reason] for entry in self.entries]
 
@@ -287,7 +299,7 @@ class Manifest:
         return [[*_ids(f.key), f.step, f.cause, f.details] for f in self.failures]
 
     def _write_table(self, path: Path, columns: Sequence[str], rows: list[list[str]]) -> None:
-        ours = {tuple(_ids(entry.key)) for entry in self.entries}
+        ours = {tuple(_ids(key)) for key in self._keys()}
         old: list[list[str]] = []
         if path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines()[1:]
@@ -298,7 +310,7 @@ class Manifest:
 
     def _write_manifest(self) -> None:
         path = self.output_dir / MANIFEST
-        ours = {entry.key for entry in self.entries}
+        ours = self._keys()
         kept: list[dict] = []
         with suppress(OSError, ValueError, KeyError, TypeError):
             old = json.loads(path.read_text(encoding="utf-8"))["entries"]

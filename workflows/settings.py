@@ -80,7 +80,7 @@ def profile_names() -> list[str]:
 def read_toml(path: Path) -> dict[str, Any]:
     """Content of a configuration file."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -105,6 +105,8 @@ def test_participants_table(toy):
     table = toy.bids / "participants.tsv"
     table.write_text("age\tparticipant_id\n60\tsub-01\n61\t02\n\n")
     assert participants_listed(toy.bids) == {"01", "02"}
+    table.write_bytes("participant_id\tname\r\nsub-01\tM\xfcller\r\n".encode("latin-1"))
+    assert participants_listed(toy.bids) == {"01"}
     table.unlink()
     assert participants_listed(toy.bids) is None
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -69,6 +70,19 @@ def test_labels_from_a_file(tmp_path, text):
         "02",
         "03",
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("max 100000", None), ("150000 100000\n", 2), ("200000 100000", 2), ("", None)],
+)
+def test_quota_of_a_container(tmp_path, text, expected):
+    from alsflow.workflows import machine
+
+    file = tmp_path / "cpu.max"
+    file.write_text(text)
+    assert machine._cpu_quota(file) == (expected or sys.maxsize)
+    assert machine._cpu_quota(tmp_path / "absent") == sys.maxsize
 
 
 def test_notrack_is_accepted():
@@ -236,6 +250,21 @@ def test_valid_bids_passes_the_validator(toy, capsys):
     assert "sub-01_T1w.nii.gz" in captured.out
 
 
+def test_validator_needs_no_network(toy):
+    """In a network name space of its own there is not even a loopback device."""
+    alone = ["unshare", "-rn"]
+    if not shutil.which("unshare") or subprocess.run([*alone, "true"]).returncode:
+        pytest.skip("no network name spaces here")
+    toy.add("sub-01")
+    code = (
+        "import sys; from pathlib import Path; from alsflow.interfaces.bids import validate\n"
+        "print(validate(Path(sys.argv[1]), ['01'], ['anat']))"
+    )
+    command = [*alone, sys.executable, "-c", code, str(toy.bids)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "sub-01_T1w.nii.gz" in done.stdout, done.stderr
+
+
 def test_table_and_folders_that_differ_are_told_and_no_obstacle(toy, capsys):
     import nibabel as nib
     import numpy as np
@@ -353,6 +382,19 @@ def test_read_only_output_is_73(toy):
     toy.add("sub-01")
     toy.out.mkdir(mode=0o500)
     assert toy.run() == 73
+
+
+@pytest.mark.parametrize(("name", "code"), [("out/status.tsv", 73), ("bids/sub-01", 16)])
+def test_missing_permission_is_a_sentence(toy, monkeypatch, capsys, name, code):
+    from alsflow.workflows.manifest import Manifest
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(toy.root / name))
+
+    monkeypatch.setattr(Manifest, "write", refuse)
+    toy.add("sub-01")
+    assert toy.run() == code
+    assert name in capsys.readouterr().err
 
 
 def test_dry_run_writes_nothing(toy, capsys):

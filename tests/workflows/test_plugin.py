@@ -188,7 +188,13 @@ def test_failing_report_is_in_the_exit_code(toy, monkeypatch):
     monkeypatch.setattr(sys.modules["alsflow.workflows.report"], "write_reports", broken)
     assert toy.run() == 1
     assert toy.status()["sub-01"] == "done"
+    assert toy.reasons()["report"] == "report: writing the pages: ValueError: no template"
     assert "no template" in (toy.out / "logs" / "errors.tsv").read_text()
+    monkeypatch.setattr(
+        sys.modules["alsflow.workflows.report"], "write_reports", lambda *arguments: None
+    )
+    assert toy.run() == 0
+    assert toy.status() == {"sub-01": "done"}
 
 
 def test_time_left_from_steps_of_the_same_name(toy, monkeypatch):
