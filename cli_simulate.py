@@ -88,8 +88,7 @@ def parser() -> argparse.ArgumentParser:
 def _command(options: argparse.Namespace) -> str:
     """Command that makes the same dataset in a folder called OUT."""
     effects = options.effect or list(DEFAULT_EFFECTS.items())
-    voxels = ["x".join(f"{edge:g}" for edge in dict.fromkeys(v)) if len(set(v)) == 1 else
-              "x".join(f"{edge:g}" for edge in v) for v in options.resolution]  # fmt: skip
+    voxels = ["x".join(f"{edge:g}" for edge in voxel) for voxel in options.resolution]
     words = ["alsflow-simulate", "OUT", "--n-als", options.n_als, "--n-controls"]
     words += [options.n_controls, "--sites", options.sites, "--seed", options.seed]
     words += ["--effect", *(f"{name}={change:g}" for name, change in effects)]
@@ -98,10 +97,9 @@ def _command(options: argparse.Namespace) -> str:
     return shlex.join(str(word) for word in words)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    options = parser().parse_args(argv)
-    design = Design(
+def requested(options: argparse.Namespace) -> Design:
+    """Design that parsed options ask for."""
+    return Design(
         n_patients=options.n_als,
         n_controls=options.n_controls,
         n_sites=options.sites,
@@ -109,6 +107,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         effects=dict(options.effect or DEFAULT_EFFECTS),
         voxels=tuple(options.resolution),
     )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    options = parser().parse_args(argv)
+    design = requested(options)
     total = design.n_patients + design.n_controls
     try:
         steps = write_cohort(

@@ -42,6 +42,7 @@ from alsflow.nodes.simulate.labels import TISSUES
 
 ATLAS = "neuromorphometrics"
 BIDS_VERSION = "1.10.0"
+STEP = 0.5  # of the noise; a finer stored scale makes files larger and images no better
 # Names of the atlas, without side, that make up each structure of a source.
 STRUCTURE_NAMES = {
     "striatum": ("Caudate", "Putamen", "Accumbens_Area"),
@@ -121,9 +122,11 @@ def _write_table(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> 
     _write_text(path, "\n".join(lines) + "\n")
 
 
-def _write_image(path: Path, data: NDArray, affine: NDArray) -> None:
+def _write_image(path: Path, data: NDArray, affine: NDArray, slope: float | None = None) -> None:
     """Write a NIfTI whose bytes depend on the voxels alone, not on the time or the name."""
     image = nib.Nifti1Image(data, affine)
+    if slope is not None:
+        image.header.set_slope_inter(slope, 0)  # `data` are then written as they are
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
@@ -154,8 +157,11 @@ def _t1w_sidecar(design: Design, site: int) -> dict[str, Any]:
 def _write_person(folder: Path, design: Design, person: Person, head: Head, maps: bool) -> None:
     stem = f"sub-{person.label}"
     name = folder / stem / "anat" / f"{stem}_T1w"
-    voxels = np.rint(np.clip(head.scan.image, 0, 32767)).astype(np.int16)
-    _write_image(name.with_suffix(".nii.gz"), voxels, head.scan.affine)
+    scanner = draw_site(design, person.site)
+    step = STEP * scanner.noise * scanner.gain
+    voxels = np.rint(np.clip(head.scan.image / step, 0, 32767))
+    voxels = voxels.astype(np.uint8 if voxels.max() < 256 else np.int16)
+    _write_image(name.with_suffix(".nii.gz"), voxels, head.scan.affine, step)
     _write_json(name.with_suffix(".json"), _t1w_sidecar(design, person.site))
     if not maps:
         return

@@ -163,7 +163,7 @@ def draw_site(design: Design, site: int) -> Scanner:
     """Draw the scanner of one site."""
     rng = generator(design.seed, SITE, site)
     return Scanner(
-        gain=float(round(np.exp(rng.uniform(np.log(50), np.log(110))))),
+        gain=float(round(np.exp(rng.uniform(np.log(200), np.log(900))))),
         noise=float(rng.uniform(0.015, 0.03)),
         non_uniformity=float(rng.uniform(0.1, 0.35)),
         grey=float(rng.uniform(0.9, 1.1)),

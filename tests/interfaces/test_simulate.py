@@ -11,8 +11,16 @@ import pytest
 from alsflow import cli_simulate
 from alsflow.interfaces.simulate import atlas_regions, template_source, write_cohort
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.simulate.cohort import Design, draw_people
+from alsflow.nodes.simulate.anatomy import prepare_blueprint
+from alsflow.nodes.simulate.cohort import (
+    Design,
+    draw_people,
+    draw_site,
+    head_measures,
+    scan_person,
+)
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "bids_example"
 SMALL = Design(2, 2, 2, seed=3, voxels=((4.0, 4.0, 4.0), (4.0, 3.5, 4.0)))
 
 
@@ -64,8 +72,9 @@ def test_images_have_the_grid_of_their_site_and_fit_their_type(cohort):
         stem = f"sub-{person.label}"
         image = nib.load(cohort / stem / "anat" / f"{stem}_T1w.nii.gz")
         np.testing.assert_allclose(image.header.get_zooms(), SMALL.voxel(person.site))
-        assert image.get_data_dtype() == np.int16
-        assert 60 < np.asarray(image.dataobj).max() < 1000
+        assert image.get_data_dtype() in (np.uint8, np.int16)
+        assert 1.2 < image.get_fdata().max() / draw_site(SMALL, person.site).gain < 2.5
+        assert np.asarray(image.dataobj.get_unscaled()).max() < 1000
         assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
 
 
@@ -148,6 +157,30 @@ def test_the_source_is_a_whole_brain_with_an_atlas():
     assert {name: len(labels) for name, labels in source.structures.items()} == {
         "striatum": 6, "thalamus": 2, "pallidum": 2, "brainstem": 3, "ventricles": 6
     }  # fmt: skip
+
+
+def test_the_example_in_the_repository_is_what_its_command_makes():
+    """Fails when the simulation changes and the example has not been made again."""
+    words = [line.split() for line in (EXAMPLE / "README.md").read_text().splitlines()]
+    command = next(line for line in words if line[:1] == ["alsflow-simulate"])
+    design = cli_simulate.requested(cli_simulate.parser().parse_args(command[1:]))
+    regions = atlas_regions()
+    people = draw_people(design, regions)
+    assert {f"sub-{p.label}" for p in people} == {path.name for path in EXAMPLE.glob("sub-*")}
+    head = scan_person(design, people[0], prepare_blueprint(template_source()))
+    image = nib.load(EXAMPLE / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    np.testing.assert_allclose(image.affine, head.scan.affine)
+    step = image.dataobj.slope
+    # another processor may round a point on an edge into the neighbouring tissue
+    assert (np.abs(image.get_fdata() - head.scan.image) > 0.51 * step).mean() < 1e-3
+    true = table(EXAMPLE / "derivatives" / "truth" / "measures.tsv")
+    true = true[true["participant_id"] == "sub-01"].set_index("measure")["value"]
+    for name, (value, _) in head_measures(head, regions)[0].items():
+        assert value == pytest.approx(true[name], rel=1e-3, abs=1e-3)
+
+
+def test_the_example_fits_a_repository():
+    assert sum(len(content) for content in files(EXAMPLE).values()) < 12e6
 
 
 # ---------------------------------------------------------------------------- command line
