@@ -7,11 +7,15 @@ both are put together by a field in which neighbours draw each other to their si
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from alsflow.nodes.anat.mixture import BINS, OUTER, smooth_histogram
 from alsflow.nodes.anat.morphology import CROSS, close_gaps, dilate, erode, largest
+from alsflow.nodes.anat.priors import NEAR, NEAR_LIMIT, OTHER, WM
 
 OPENING = 2.1  # mm; bridges to the scalp are thinner
 REGROWTH = 1.1  # mm, beyond what the opening took
@@ -19,8 +23,25 @@ CLOSING = 4.0  # mm; narrow sulci
 FIELD_SIGMA = 1.5  # mm, reach of the neighbours
 FIELD_STRENGTH = 3.0  # log odds that unanimous neighbours add
 FIELD_TURNS = 10
+FAR = 0.98  # prior of not being brain above which the intensities are those of the outside
+OUTSIDE_ODDS = 10.0
 EVIDENCE_LIMIT = 4.0  # log odds; no single voxel is believed further
 TISSUE_REACH = 1.2  # mm beyond solid tissue where a voxel may hold a share of tissue
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Some voxels of a grid."""
+
+    shape: tuple[int, ...]
+    at: tuple[NDArray, ...]  # three index arrays (n,)
+    zooms: NDArray  # (3,) mm
+
+    def lay(self, values: NDArray, empty: float = 0.0) -> NDArray:
+        """Volume that holds the values (n,) at the voxels."""
+        volume = np.full(self.shape, empty, np.float32)
+        volume[self.at] = values
+        return volume
 
 
 def settle(log_odds: NDArray, zooms: NDArray) -> NDArray:
@@ -38,6 +59,44 @@ def settle(log_odds: NDArray, zooms: NDArray) -> NDArray:
         around = ndimage.gaussian_filter(inside, FIELD_SIGMA / zooms, mode="nearest", truncate=3)
         inside = 1 / (1 + np.exp(-(log_odds + FIELD_STRENGTH * (2 * around - 1))))
     return inside.astype(np.float32)
+
+
+def inside_skull(
+    bins: NDArray, prior: NDArray, likelihood: NDArray, priors: NDArray, grid: Grid
+) -> NDArray:
+    """Probability (n,) that each voxel lies inside the skull.
+
+    Parameters
+    ----------
+    bins : (n,) int array
+        Intensity bin of each voxel.
+    prior : (8, n) array
+        Prior of each class.
+    likelihood : (8, BINS) array
+        Of each intensity in each class.
+    priors : (7, n) array
+        What the template expects, see `nodes.anat.priors`.
+    grid : Grid
+        Where the voxels lie.
+    """
+    brain = np.delete(prior, OUTER, axis=0)
+    like = (brain * np.delete(likelihood, OUTER, axis=0)[:, bins]).sum(axis=0)
+    like /= brain.sum(axis=0) + 1e-6
+    far = bins[priors[OTHER] > FAR]
+    beyond = smooth_histogram(np.bincount(far, minlength=BINS) + 1.0)[bins]
+    ratio = np.log(like + 1e-3) - np.log(beyond)
+    near = np.log(priors[NEAR] / (1 - priors[NEAR]))
+    log_odds = np.clip(ratio, -EVIDENCE_LIMIT, EVIDENCE_LIMIT) + near
+    return settle(grid.lay(log_odds, -OUTSIDE_ODDS), grid.zooms)[grid.at]
+
+
+def with_edge(priors: NDArray, inside: NDArray) -> NDArray:
+    """Priors whose border between brain and not brain is replaced by what was found."""
+    moved = priors.copy()
+    inside = np.clip(inside, NEAR_LIMIT, 1 - NEAR_LIMIT)
+    moved[: WM + 1] *= inside / (priors[: WM + 1].sum(axis=0) + 1e-6)
+    moved[OTHER] = 1 - inside
+    return moved
 
 
 def solid_tissue(tissue: NDArray, inside: NDArray, zooms: NDArray) -> NDArray:
