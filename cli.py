@@ -7,7 +7,6 @@ after the number of threads is set, because they read it when they are imported.
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import re
 import signal
@@ -21,7 +20,9 @@ from typing import Any, NoReturn
 from alsflow import __version__
 from alsflow.workflows import exits
 from alsflow.workflows.exits import StopRunError
+from alsflow.workflows.machine import available_memory_mb, available_processes, limit_threads
 from alsflow.workflows.settings import (
+    STREAMS,
     Settings,
     SettingsError,
     build,
@@ -33,7 +34,6 @@ from alsflow.workflows.settings import (
     read_toml,
 )
 
-MODALITIES = ("anat",)
 LEVELS = {"participant": "participant", "subject": "participant", "group": "group",
           "dataset": "group"}  # fmt: skip
 ALIASES = {
@@ -44,16 +44,13 @@ ALIASES = {
     "--mem-mb": "--mem",
     "--skip-bids-validator": "--skip-bids-validation",
 }
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     os.environ["NO_ET"] = os.environ["NIPYPE_NO_ET"] = "1"  # no telemetry
-    _limit_threads(1)
+    os.environ["MPLBACKEND"] = "Agg"  # pictures go to files
+    limit_threads(1)
     try:
         arguments = parser().parse_args(canonical(sys.argv[1:] if argv is None else argv))
         return _run(arguments)
@@ -63,22 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("the run was interrupted; finished steps are kept, start it again to go on.")
         return exits.FAILED
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        from alsflow.workflows.manifest import disk_sentence
-
-        _complain(disk_sentence(str(error)))
-        return exits.FAILED
 
 
 def _complain(text: str) -> None:
     print(f"alsflow: {text}", file=sys.stderr)
-
-
-def _limit_threads(number: int) -> None:
-    for name in THREAD_VARIABLES:
-        os.environ[name] = str(number)
 
 
 # ---------------------------------------------------------------------------- arguments
@@ -132,7 +117,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         metavar="LABEL",
         help="sessions to process, with or without ses-",
     )
-    add("--modalities", nargs="+", metavar="NAME", help=f"streams: {', '.join(MODALITIES)}")
+    add("--modalities", nargs="+", metavar="NAME", help=f"streams: {', '.join(STREAMS)}")
     add(
         "--bids-filter-file",
         type=Path,
@@ -256,20 +241,18 @@ def make_settings(arguments: argparse.Namespace) -> Settings:
         check(settings)
     except SettingsError as error:
         raise StopRunError(exits.USAGE, str(error)) from None
-    unknown = [name for name in settings.modalities if name not in MODALITIES]
+    unknown = [name for name in settings.modalities if name not in STREAMS]
     if unknown or not settings.modalities:
-        hint = nearest(unknown[0], list(MODALITIES)) if unknown else ""
+        hint = nearest(unknown[0], list(STREAMS)) if unknown else ""
         raise StopRunError(
             exits.USAGE,
             f"There is no stream {', '.join(map(repr, unknown)) or 'to run'}{hint}; streams are "
-            f"{', '.join(MODALITIES)}.",
+            f"{', '.join(STREAMS)}.",
         )
     return settings
 
 
 def _machine() -> dict[str, Any]:
-    from alsflow.workflows.machine import available_memory_mb, available_processes
-
     # omp_nthreads = 0: decided when the number of visits is known
     return {"nprocs": available_processes(), "mem_mb": available_memory_mb(), "omp_nthreads": 0}
 
@@ -308,8 +291,8 @@ def _labels(given: Sequence[str] | None, prefix: str) -> list[str] | None:
         is_file = os.sep in text or text.endswith((".txt", ".tsv"))
         if is_file and not Path(text).is_file():
             raise StopRunError(exits.USAGE, f"The file of labels {text} was not found.")
-        lines = Path(text).read_text(encoding="utf-8").split() if is_file else [text]
-        labels += [line.removeprefix(prefix) for line in lines]
+        lines = Path(text).read_text(encoding="utf-8").splitlines() if is_file else [text]
+        labels += [line.split()[0].removeprefix(prefix) for line in lines if line.strip()]
     return list(dict.fromkeys(label for label in labels if label and label != "participant_id"))
 
 

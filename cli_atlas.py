@@ -50,8 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     add.add_argument("labels", help="table with columns index, name and, optional, side, region")
     add.add_argument("--space", required=True, choices=SPACES, help="variant of MNI space")
     add.add_argument("--kind", choices=KINDS, default="labels", help="what the values mean")
-    for option in ("title", "licence", "citation"):
-        add.add_argument(f"--{option}", default="" if option == "title" else "not stated")
+    add.add_argument("--title", default="", help="what the atlas is called in texts")
+    add.add_argument("--licence", default="not stated", help="under which it may be used")
+    add.add_argument("--citation", default="not stated", help="what to cite when it is used")
     check = commands.add_parser("check", help="compare checksums, read every label")
     check.add_argument("name", nargs="*", help="atlases (default: all that are here)")
     return parser

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from nibabel.filebasedimages import ImageFileError
-from nipype.interfaces.base import File, TraitedSpec, traits
+from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 from numpy.typing import NDArray
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
@@ -29,6 +29,7 @@ from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import resample, voxel_sizes
 
 DEEP_GREY = ("Thalamus", "Caudate", "Putamen", "Pallidum", "Accumbens")
+BARE = ("Ventricle", "Inf_Lat_Vent", "Brain_Stem", "Ventral_DC")
 REGIONS = {"region_cerebellum": ("Cerebell",)}
 
 
@@ -67,7 +68,8 @@ def read_template() -> Template:
     t1w, image = load(template_file("t1"))
     gm, wm = (load(template_file(kind))[0] / 255 for kind in ("gm", "wm"))
     deep = atlas_mask(DEEP_GREY, t1w.shape, image.affine)
-    return Template(image.affine, t1w, gm, wm, deep)
+    bare = atlas_mask(BARE, t1w.shape, image.affine)
+    return Template(image.affine, t1w, gm, wm, deep, bare)
 
 
 def write_json(content: dict, path: Path) -> str:
@@ -234,7 +236,7 @@ class SegmentTissue(CodedInterface):
 class _JudgeSegmentationInputSpec(CodedInputSpec):
     raw_file = File(exists=True, mandatory=True, desc="T1-weighted head as loaded")
     t1w_file = File(exists=True, mandatory=True, desc="T1-weighted head, denoised and even")
-    bias_file = File(exists=True, mandatory=True, desc="whole field that was divided out")
+    bias_file = File(exists=True, desc="whole field that was divided out, if it is known")
     gm_file = File(exists=True, mandatory=True, desc="fraction of grey matter")
     wm_file = File(exists=True, mandatory=True, desc="fraction of white matter")
     csf_file = File(exists=True, mandatory=True, desc="fraction of CSF")
@@ -256,7 +258,8 @@ class JudgeSegmentation(CodedInterface):
     def _run_interface(self, runtime):
         raw, image = load(self.inputs.raw_file)
         corrected, _ = load(self.inputs.t1w_file)
-        bias, _ = load(self.inputs.bias_file)
+        known_bias = isdefined(self.inputs.bias_file)
+        bias = load(self.inputs.bias_file)[0] if known_bias else np.ones_like(raw)
         mask, _ = load(self.inputs.mask_file)
         tissues = {k: load(getattr(self.inputs, f"{k}_file"))[0] for k in ("gm", "wm", "csf")}
         start = np.loadtxt(self.inputs.affine_file)

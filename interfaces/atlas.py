@@ -95,7 +95,18 @@ def registry(folder: str | Path | None = None) -> dict[str, dict[str, Any]]:
     text = (files("alsflow") / "workflows" / "data" / "atlases.toml").read_text(encoding="utf-8")
     declared = tomllib.loads(text)
     for path in sorted((atlas_folder(folder) / USER).glob("*/atlas.toml")):
-        declared[path.parent.name] = tomllib.loads(path.read_text(encoding="utf-8"))
+        name = path.parent.name
+        if name in declared:
+            raise BadInputError(
+                f"{path.parent} has the name of an atlas that the program knows by now: rename "
+                "that folder, and the files in its atlas.toml, to another name."
+            )
+        try:
+            declared[name] = tomllib.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BadInputError(
+                f"{path} cannot be read ({error}): remove {path.parent} and add the atlas again."
+            ) from error
     return declared
 
 
@@ -169,6 +180,19 @@ def find_atlas(name: str, folder: str | Path | None = None) -> Atlas:
         note=entry.get("note", ""),
         sha256=entry["image"]["sha256"],
     )
+
+
+def resolve_deep_atlas(
+    name: str, cortical: str, folder: str | Path | None = None, first: str = "cobra"
+) -> str:
+    """Name of the atlas for striatum and thalamus.
+
+    ``auto`` stands for the atlas `first` once that has been fetched, else for the cortical one.
+    """
+    if name != "auto":
+        return name
+    here = all(path.is_file() for path in atlas_files(first, folder).values())
+    return first if here else cortical
 
 
 def _require_checksum(path: Path, expected: str, what: str) -> None:
@@ -462,7 +486,7 @@ def image_problems(path: Path, kind: str, labels: Sequence[Label]) -> list[str]:
     names = {label.index: label.name for label in labels}
     sides = {label.index: label.side for label in labels}
     try:
-        image = nib.load(path)
+        image: Any = nib.load(path)
         axes = 3 if kind == "labels" else 4
         if image.ndim != axes:
             return [f"it has {image.ndim} dimensions, and an atlas of kind {kind} has {axes}"]
@@ -478,10 +502,11 @@ def image_problems(path: Path, kind: str, labels: Sequence[Label]) -> list[str]:
 
 def volumes(image: nib.Nifti1Image) -> Iterator[NDArray]:
     """Volumes of a 3-D or 4-D image one after the other, in one pass through the file."""
-    shape, proxy = image.shape[:3], image.dataobj
+    shape = image.shape[:3]
+    proxy: Any = image.dataobj  # an array proxy: what was loaded from a file
     count = image.shape[3] if image.ndim == 4 else 1
     size = int(np.prod(shape)) * proxy.dtype.itemsize
-    with ImageOpener(image.get_filename()) as stream:
+    with ImageOpener(str(image.get_filename())) as stream:
         stream.seek(proxy.offset)
         for _ in range(count):
             block = stream.read(size)

@@ -92,4 +92,10 @@ class CodedInterface(SimpleInterface):
 
     def __init__(self, **inputs):
         super().__init__(**inputs)
-        self.inputs.code_version = code_version(*self._code, cls=type(self))
+        self.inputs.code_version = _version_of(type(self))
+
+
+@cache
+def _version_of(interface: type[CodedInterface]) -> str:
+    """Version of an interface; its source does not change while the program runs."""
+    return code_version(*interface._code, cls=interface)

@@ -16,6 +16,7 @@ import sysconfig
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ ANY, NONE = "Query.ANY", "Query.NONE"  # how a filter says "must be there" and "
 SHORT_NAMES = {"sub": "subject", "ses": "session", "acq": "acquisition", "ce": "ceagent",
                "rec": "reconstruction", "dir": "direction", "mod": "modality",
                "desc": "description"}  # fmt: skip
+# Errors of the validator that are no obstacle: `participants_listed` serves to say them better.
+SAID_OTHERWISE = {"PARTICIPANT_ID_MISMATCH"}
 IMAGE_EXTENSIONS = (".nii.gz", ".nii")
 
 
@@ -84,6 +87,7 @@ class Selection:
 
     visits: tuple[Visit, ...]
     rejected: tuple[Rejected, ...] = ()
+    without: tuple[str, ...] = ()  # selected people who have none of the sessions asked for
 
 
 def bare(label: str, entity: str) -> str:
@@ -164,6 +168,7 @@ def _unknown(kind: str, word: str, known: Sequence[str], origin: str) -> str:
     return f"Unknown {kind} {word!r} in {origin}{hint}; known are {', '.join(known)}."
 
 
+@cache
 def _entity_names() -> list[str]:
     """Names of the entities that pybids reads from file names."""
     layout = _pybids()
@@ -203,32 +208,38 @@ def select_visits(
     people = _people(bids_dir, [bare(label, "sub") for label in participants])
     found = _visits(bids_dir, people, [bare(label, "ses") for label in sessions])
     layout = _index(bids_dir, people, {_datatype(query, filters) for query in queries})
-    taken: dict[tuple[str, str | None], dict[str, list[Path]]] = {
+    files: dict[tuple[str, str | None], dict[str, list[Path]]] = {
         (visit.participant, visit.session): {query: [] for query in queries} for visit in found
     }
     rejected: list[Rejected] = []
     for query in queries:
-        for path, entities in _candidates(layout, query):
+        rules = (filters or {}).get(query, {})
+        for path, entities in _candidates(layout, query, rules):
             key = (entities.get("subject", ""), entities.get("session"))
-            rule = _broken_rule(entities, (filters or {}).get(query, {}))
-            if key not in taken:
+            rule = _broken_rule(entities, rules)
+            if key not in files:
                 rule = "it belongs to no selected visit"
             if rule:
                 rejected.append(Rejected(path, f"{query}: {rule}"))
             else:
-                taken[key][query].append(path)
+                files[key][query].append(path)
     visits = tuple(
-        Visit(*key, {query: tuple(sorted(paths)) for query, paths in files.items()})
-        for key, files in taken.items()
+        Visit(*key, {query: tuple(sorted(paths)) for query, paths in taken.items()})
+        for key, taken in files.items()
     )
-    selected_any = any(paths for visit in visits for paths in visit.files.values())
+    _refuse_empty(bids_dir, visits, rejected)
+    without = sorted(set(people) - {visit.participant for visit in visits})
+    return Selection(visits, tuple(rejected), tuple(without))
+
+
+def _refuse_empty(bids_dir: Path, visits: Iterable[Visit], rejected: Iterable[Rejected]) -> None:
+    """Stop at filters that leave nothing at all: whoever wrote them erred."""
     by_filter = [entry for entry in rejected if "filter" in entry.rule]
-    if by_filter and not selected_any:
+    if by_filter and not any(paths for visit in visits for paths in visit.files.values()):
         raise NothingSelectedError(
             f"The filters leave no file of {bids_dir}: {by_filter[0].path.name} was rejected "
             f"because {by_filter[0].rule.partition(': ')[2]}; mend the filter file."
         )
-    return Selection(visits, tuple(rejected))
 
 
 def _people(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
@@ -292,9 +303,10 @@ def _index(bids_dir: Path, people: Sequence[str], datatypes: Collection[str]):
         return layout.BIDSLayout(str(bids_dir), validate=False, indexer=indexer)
 
 
-def _candidates(layout, query: str) -> list[tuple[Path, dict[str, Any]]]:
-    """Images that the default of a query selects, with their entities."""
-    found = layout.get(**QUERIES[query], extension=list(IMAGE_EXTENSIONS))
+def _candidates(layout, query: str, rules: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
+    """Images of the datatype and suffix of a query, which a filter may replace."""
+    kind = {name: rules.get(name, value) for name, value in QUERIES[query].items()}
+    found = layout.get(**kind, extension=list(IMAGE_EXTENSIONS))
     return [(Path(str(file.path)), file.get_entities()) for file in found]
 
 
@@ -344,12 +356,18 @@ def problem_of(paths: Sequence[Path]) -> str:
     return ""
 
 
+def participants_present(bids_dir: Path) -> set[str]:
+    """Labels of the people who have a folder."""
+    return set(_labels(bids_dir, "sub"))
+
+
 def participants_listed(bids_dir: Path) -> set[str] | None:
     """Labels in participants.tsv; None where the dataset has no such file."""
     table = bids_dir / "participants.tsv"
     if not table.is_file():
         return None
-    lines = table.read_text(encoding="utf-8-sig").splitlines()
+    # labels are ASCII whatever the encoding of the other columns
+    lines = table.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     header = lines[0].split("\t") if lines else []
     if "participant_id" not in header:
         return set()
@@ -370,7 +388,9 @@ class Validation:
     elsewhere: int  # errors in people or folders that the run does not read
 
 
-def validate(bids_dir: Path, participants: Collection[str], datatypes: Collection[str]):
+def validate(
+    bids_dir: Path, participants: Collection[str], datatypes: Collection[str]
+) -> Validation:
     """Run the official BIDS validator; errors in what the run does not read are only counted.
 
     The validator carries its own schema and needs no network.
@@ -387,7 +407,11 @@ def validate(bids_dir: Path, participants: Collection[str], datatypes: Collectio
             f"The BIDS validator could not read {bids_dir}: {last}; mend the dataset or give "
             "--skip-bids-validation."
         ) from None
-    errors = [entry for entry in report["issues"]["issues"] if entry["severity"] == "error"]
+    errors = [
+        entry
+        for entry in report["issues"]["issues"]
+        if entry["severity"] == "error" and entry["code"] not in SAID_OTHERWISE
+    ]
     ours = [entry for entry in errors if _concerns(entry, participants, datatypes)]
     version = str(report["summary"].get("schemaVersion", "n/a"))
     return Validation(

@@ -16,6 +16,7 @@ from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, traits
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.catalogue import Catalogue, parse_catalogue
+from alsflow.nodes.stats.effects import Q_FOUND
 from alsflow.nodes.stats.features import (
     Source,
     first_sessions,
@@ -71,13 +72,13 @@ def find_tables(
     people, sessions = set(people), set(sessions)
     found = []
     for path in sorted(output_dir.glob("sub-*/**/*_measures.tsv")):
-        name = TABLE_NAME.fullmatch(path.name)
-        if name is None or path.name.startswith("."):
+        if path.name.startswith("."):  # half-written
             continue
-        session = (name["ses"] or "").removeprefix("ses-")
-        if people and name["sub"].removeprefix("sub-") not in people:
+        source = _source(str(path))
+        session = source.session.removeprefix("ses-")
+        if people and source.participant.removeprefix("sub-") not in people:
             continue
-        if sessions and session and session not in sessions:
+        if sessions and session not in (*sessions, MISSING):
             continue
         found.append(path)
     return found
@@ -135,6 +136,8 @@ def _source(path: str) -> Source:
     name = TABLE_NAME.fullmatch(Path(path).name)
     if name is None:
         raise BadInputError(f"{path} is not named sub-X[_ses-Y]_desc-<stream>_measures.tsv")
+    if not {name["sub"], name["ses"] or name["sub"]} <= set(Path(path).parts):
+        raise BadInputError(f"{path} is named for another person or session than its folder")
     return Source(name["sub"], name["ses"] or MISSING, name["stream"], path)
 
 
@@ -227,6 +230,7 @@ class FitModels(CodedInterface):
             "site": columns.site,
             "formula": result.formula or " + ".join(columns.all),
             "coding": result.coding,
+            "columns": result.columns,
             "dropped": result.dropped,
             "notes": [*result.notes, *_session_note(left_out), *_people_note(given.people)],
             "implausible": implausible(features, catalogue),
@@ -405,8 +409,8 @@ def _pictures(paths: Iterable[str], catalogue: Catalogue) -> dict[str, list[tupl
         if name.startswith("forest_"):
             family = name.removeprefix("forest_")
             caption = (
-                "Standardised differences with 95 % limits, adjusted; filled and orange where "
-                "the limits of the difference leave out zero (before the correction by q)"
+                "Adjusted, standardised differences with 95 % limits; "
+                f"orange where q is below {Q_FOUND:g}"
             )
         else:
             measure = catalogue.describe(name)
@@ -419,7 +423,6 @@ class _DescribeColumnsInputSpec(CodedInputSpec):
     columns_file = File(exists=True, mandatory=True, desc="what columns mean, TOML")
     measures_file = File(exists=True, mandatory=True, desc="catalogue of measures, TOML")
     wide_file = File(exists=True, mandatory=True, desc="features_wide.tsv")
-    design_file = File(exists=True, mandatory=True, desc="design.tsv")
     summary_file = File(exists=True, mandatory=True, desc="labels, coding and notes, JSON")
 
 
@@ -452,9 +455,7 @@ class DescribeColumns(CodedInterface):
         for name in read_table(self.inputs.wide_file).columns[2:]:
             measure = catalogue.describe(name)
             columns["wide"][name] = {"Description": measure.description, "Units": measure.unit}
-        coding = {sentence.split(":")[0]: sentence for sentence in summary["coding"]}
-        for name in read_table(self.inputs.design_file).columns[1:]:
-            text = coding.get(name.split("[")[0], "1 for everybody")
+        for name, text in summary["columns"].items():
             columns["design"][name] = {"Description": text}
         for name, entries in columns.items():
             text = json.dumps(entries, indent=2, ensure_ascii=False) + "\n"

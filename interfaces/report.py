@@ -26,7 +26,7 @@ from alsflow.nodes.report.anatomy import (
     palette,
 )
 
-GREYS = (48, 32, 24, 16, 8)  # levels of grey; the first whose file is small enough is taken
+GREYS = (40, 20, 10)  # levels of grey; the first whose file is small enough is taken
 LARGEST = 280_000  # bytes of one picture
 SAME_PLACE = 0.01  # mm; grids whose corners differ by less are one grid
 
@@ -100,7 +100,7 @@ class DrawAnatomy(CodedInterface):
 
     input_spec = _DrawAnatomyInputSpec
     output_spec = _DrawAnatomyOutputSpec
-    _code = (draw_outline, draw_tissue, draw_atlas, draw_template)
+    _code = (draw_outline, draw_tissue, draw_atlas, draw_template, save_png)
 
     def _run_interface(self, runtime):
         # what a user's matplotlibrc says must not change a picture

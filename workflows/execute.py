@@ -13,7 +13,7 @@ from nipype.pipeline.engine import Workflow
 
 from alsflow.workflows import exits
 from alsflow.workflows.cache import FileHashes, remembered
-from alsflow.workflows.plugin import Watcher, WorkersPlugin
+from alsflow.workflows.plugin import LOG_FORMAT, Watcher, WorkersPlugin
 from alsflow.workflows.settings import Settings, as_toml
 
 HASHES = "file_hashes.json"
@@ -57,6 +57,7 @@ def run(
         hashes=hashes,
         watchers=watchers,
         log_file=str(log_file(settings)),
+        folder=str(work_dir),
         stop_on_first_crash=settings.stop_on_first_crash,
     )
     with remembered(hashes):
@@ -81,18 +82,17 @@ def log_file(settings: Settings) -> Path:
 def logged(path: Path) -> Iterator[None]:
     """Send the messages of Nipype and of this program to a file, and no longer to the screen."""
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(relativeCreated)9.0f ms  %(name)s  %(message)s"))
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
     loggers = [logging.getLogger(name) for name in ("nipype", "alsflow")]
-    before = [logger.propagate for logger in loggers]
+    before = [(logger.handlers[:], logger.propagate) for logger in loggers]
     for logger in loggers:
-        logger.addHandler(handler)
-        logger.propagate = False
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
     try:
         yield
     finally:
-        for logger, propagate in zip(loggers, before, strict=True):
-            logger.removeHandler(handler)
-            logger.propagate = propagate
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
         handler.close()
 
 

@@ -38,6 +38,12 @@ def requested_group(settings: Settings) -> dict[str, Path]:
     return {name: settings.output_dir / name for name in PRODUCTS}
 
 
+def withdraw_group(settings: Settings) -> None:
+    """Remove an older result, so that nobody reads it as that of a run that failed since."""
+    for path in requested_group(settings).values():
+        path.unlink(missing_ok=True)
+
+
 def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
     """Measures of all people to tables, figures and the result page ``group.html``.
 
@@ -94,7 +100,7 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
         name="describe",
     )
     products = Node(Merge(12, ravel_inputs=True), name="products")
-    deliver = Node(Deliver(out_folder=str(settings.output_dir)), name="deliver")
+    deliver = Node(Deliver(out_folder=str(settings.output_dir.resolve())), name="deliver")
     workflow = Workflow(name=name)
     workflow.connect([
         (collect, fit, [("features_file", "features_file")]),
@@ -107,8 +113,7 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
                      ("summary_file", "summary_file")]),
         (draw, page, [("figure_files", "figure_files")]),
         (collect, describe, [("wide_file", "wide_file")]),
-        (fit, describe, [("design_file", "design_file"),
-                         ("summary_file", "summary_file")]),
+        (fit, describe, [("summary_file", "summary_file")]),
         (collect, products, [("features_file", "in1"), ("wide_file", "in2")]),
         (fit, products, [("tests_file", "in3"), ("design_file", "in4"),
                          ("excluded_file", "in5")]),
@@ -124,14 +129,14 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
 
 def _inputs(settings: Settings) -> tuple[list[Path], Path]:
     """Tables of measures and participants.tsv; refuses in words if either is not there."""
-    participants = settings.bids_dir / "participants.tsv"
+    participants = settings.bids_dir.resolve() / "participants.tsv"
     if not participants.is_file():
         raise BadInputError(
             f"{participants} is not there; the group level needs it for group, site, age and sex"
         )
     people = [label.removeprefix("sub-") for label in settings.participant_label]
     sessions = [label.removeprefix("ses-") for label in settings.session_label]
-    tables = find_tables(settings.output_dir, people, sessions)
+    tables = find_tables(settings.output_dir.resolve(), people, sessions)
     if not tables:
         whose = " of the people named" if people else ""
         raise BadInputError(

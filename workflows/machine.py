@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
+import sys
 from pathlib import Path
 
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 MEMORY_SHARE = 0.9  # of the memory that is there
 
 
 def available_processes() -> int:
     """Processors that this process may use."""
-    return (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    if hasattr(os, "sched_getaffinity"):
+        number = len(os.sched_getaffinity(0))
+    else:
+        number = os.cpu_count() or 1
+    return max(1, min(number, _cpu_quota(CPU_QUOTA)))
+
+
+def _cpu_quota(path: Path) -> int:
+    """Processors that a container may use, from ``<quota or max> <period>``."""
+    try:
+        quota, period = path.read_text(encoding="ascii").split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # no such control group, or "max"
+        return sys.maxsize
 
 
 def available_memory_mb() -> int:
@@ -24,3 +48,26 @@ def available_memory_mb() -> int:
         except (OSError, ValueError):  # no such control group, or "max"
             continue
     return int(total * MEMORY_SHARE / 1e6)
+
+
+def limit_threads(number: int) -> None:
+    """Threads of this process and those that it starts; libraries read it when imported."""
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(number)
+
+
+def free_mb(folder: Path) -> float:
+    """Free space on the disk of `folder`, MB."""
+    return shutil.disk_usage(_existing(folder)).free / 1e6
+
+
+def free_space(folder: Path) -> str:
+    """Free space on the disk of `folder`, for people."""
+    return f"{free_mb(folder):.1f} MB free in {_existing(folder)}"
+
+
+def _existing(folder: Path) -> Path:
+    """`folder`, or the nearest folder above it that is there."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder

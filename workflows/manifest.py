@@ -6,6 +6,7 @@ import errno
 import json
 import re
 import textwrap
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -15,10 +16,16 @@ from typing import Any, Literal
 from alsflow.interfaces.bids import Visit
 from alsflow.workflows import exits
 from alsflow.workflows.cache import exclusive, write_text
+from alsflow.workflows.machine import free_mb, free_space
+from alsflow.workflows.settings import Settings
 
 State = Literal["done", "flagged", "refused", "failed", "absent", "not-run"]
 Key = tuple[str, str | None, str]
+REPORT: Key = ("", None, "report")  # the report pages of a run, when they could not be written
 ERROR_LINE = r"[\w.]*(Error|Exception|Exit|Interrupt)\b"
+DISK_SENTENCE = "A disk was full"
+TIGHT_MB = 1.0  # with less left, a failure has most likely to do with it
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STATUS, MANIFEST, ERRORS, CRASH = "status.tsv", "manifest.json", "errors.tsv", "crash"
 STATUS_COLUMNS = ("participant_id", "session_id", "stream", "state", "reason")
 ERROR_COLUMNS = ("participant_id", "session_id", "stream", "step", "cause", "details")
@@ -43,8 +50,8 @@ class Entry:
 
     @property
     def prefix(self) -> str:
-        """Start of the file names of the visit; ``group`` at the group level."""
-        return Visit(self.participant, self.session).prefix if self.participant else "group"
+        """Start of the file names of the visit; the stream where there is no visit."""
+        return Visit(self.participant, self.session).prefix if self.participant else self.stream
 
     def belongs_to(self, visit: Visit) -> bool:
         """Whether this is a stream of `visit`."""
@@ -78,7 +85,7 @@ def exit_code(states: Iterable[str]) -> int:
 # ---------------------------------------------------------------------------- tracebacks
 
 
-def cause_of(text: str) -> tuple[State, str]:
+def cause_of(text: str, folders: Sequence[Path] = ()) -> tuple[State, str]:
     r"""State and one sentence from a traceback as Nipype gives it.
 
     >>> cause_of("Traceback:\n  alsflow.nodes.errors.BadInputError: T1w is 2-D.")
@@ -96,19 +103,21 @@ def cause_of(text: str) -> tuple[State, str]:
     for kind in ("MissingProgramError", "WorkerDiedError"):
         if f"{kind}: " in last:
             return "failed", last.partition(f"{kind}: ")[2]
-    full = re.search(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\]", text)
-    if full:
-        return "failed", disk_sentence(text)
+    codes = "|".join(map(str, DISK_FULL))
+    if re.search(rf"\[Errno ({codes})\]", text):
+        return "failed", disk_sentence(text, folders)
     return "failed", last
 
 
-def disk_sentence(text: str) -> str:
-    """Sentence for a disk that is full, with the path that the message names, if it does."""
+def disk_sentence(text: str, folders: Sequence[Path]) -> str:
+    """Sentence for a disk that is full: the file that `text` names, and what is free where."""
     path = re.search(r"\[Errno \d+\][^'\n]*'([^'\n]+)'", text)
-    where = f" that holds {path[1]}" if path else " of the work or output folder"
+    where = f" when {path[1]} was written" if path else ""
+    free = ", ".join(free_space(folder) for folder in folders)
     return (
-        f"The disk{where} is full (or a quota is used up): make room and run again; finished "
-        "steps are kept."
+        f"{DISK_SENTENCE} or a quota used up{where}"
+        + (f" (now {free})" if free else "")
+        + "; make room and run again, finished steps are kept."
     )
 
 
@@ -123,8 +132,8 @@ class Manifest:
 
     Parameters
     ----------
-    output_dir : path
-        Folder of the derivatives.
+    settings : Settings
+        Where the run writes.
     entries : list of Entry
         Everything that the run was asked for.
     requested : callable
@@ -135,12 +144,13 @@ class Manifest:
 
     def __init__(
         self,
-        output_dir: Path,
+        settings: Settings,
         entries: Sequence[Entry],
         requested: Callable[[Entry], dict[str, Path]],
         version: str,
     ):
-        self.output_dir = output_dir
+        self.output_dir = settings.output_dir
+        self._folders = (settings.output_dir, settings.work_dir)
         self.entries = list(entries)
         self.failures: list[Failure] = []
         self._requested = requested
@@ -179,14 +189,21 @@ class Manifest:
         """Settle the entry with its last node."""
         entry = self.entry_of(node)
         self._open[entry.key] -= 1
-        if self._open[entry.key] == 0:
+        if self._open[entry.key]:
+            return
+        try:
             self._settle(entry)
-            self.write()
+        except Exception:  # whatever its files hold, one visit must not stop the others
+            self.note_failure(entry, "judging the outputs", traceback.format_exc())
+        self.write()
 
     def failed(self, node: Any, text: str) -> None:
         """Note the cause and keep the details in a file."""
         entry = self.entry_of(node)
-        state, cause = cause_of(text)
+        state, cause = cause_of(text, self._folders)
+        if state == "failed" and not cause.startswith(DISK_SENTENCE):
+            tight = [folder for folder in self._folders if free_mb(folder) < TIGHT_MB]
+            cause += f" ({disk_sentence('', tight)})" if tight else ""
         step = node.fullname.split(".", 3)[-1]
         details = self._save_details(entry, node, step, text)
         self.failures.append(Failure(entry.key, step, cause, details))
@@ -206,10 +223,10 @@ class Manifest:
 
     def note_failure(self, entry: Entry, step: str, text: str) -> None:
         """Note a failure outside the graph, such as that of a report page."""
-        state, cause = cause_of(text)
+        state, cause = cause_of(text, self._folders)
         if entry not in self.entries:
             self.entries.append(entry)
-        entry.state, entry.reason = state, f"{entry.prefix}, {step}: {cause}"
+        entry.state, entry.reason = state, f"{entry.prefix}: {step}: {cause}"
         self.failures.append(Failure(entry.key, step, cause, "n/a"))
         self.write()
 
@@ -223,15 +240,16 @@ class Manifest:
                     if other.key[:2] == entry.key[:2] and other.state not in ("done", "not-run")
                 ]
                 entry.reason = f"needs {', '.join(others)}" if others else reason
+            if entry.state in ("failed", "not-run") and not entry.requested:
+                with suppress(Exception):  # what is asked for may itself depend on the failure
+                    self._compare(entry)
         self.write()
 
     # -- settling
 
     def _settle(self, entry: Entry) -> None:
         """Judge a stream whose nodes have all finished, by what lies on the disk."""
-        outputs = self._requested(entry)
-        entry.requested = {name: self._relative(path) for name, path in outputs.items()}
-        entry.missing = [name for name, path in outputs.items() if not path.exists()]
+        self._compare(entry)
         flags = self._flags(entry)
         if entry.missing:
             entry.state = "failed"
@@ -240,6 +258,12 @@ class Manifest:
             entry.state, entry.reason = "flagged", "; ".join(flags)
         else:
             entry.state, entry.reason = "done", ""
+
+    def _compare(self, entry: Entry) -> None:
+        """Hold the outputs that were asked for against those that are there."""
+        outputs = self._requested(entry)
+        entry.requested = {name: self._relative(path) for name, path in outputs.items()}
+        entry.missing = [name for name, path in outputs.items() if not path.exists()]
 
     def _flags(self, entry: Entry) -> list[str]:
         folder = self.output_dir / f"sub-{entry.participant}"
@@ -264,6 +288,10 @@ class Manifest:
             self._write_table(logs / ERRORS, ERROR_COLUMNS, self._error_rows())
             self._write_manifest()
 
+    def _keys(self) -> set[Key]:
+        """Rows that belong to this run, in it or left by an earlier one."""
+        return {REPORT} | {entry.key for entry in self.entries}
+
     def _status_rows(self) -> list[list[str]]:
         return [[*_ids(entry.key), entry.state, entry.reason] for entry in self.entries]
 
@@ -271,7 +299,7 @@ class Manifest:
         return [[*_ids(f.key), f.step, f.cause, f.details] for f in self.failures]
 
     def _write_table(self, path: Path, columns: Sequence[str], rows: list[list[str]]) -> None:
-        ours = {tuple(_ids(entry.key)) for entry in self.entries}
+        ours = {tuple(_ids(key)) for key in self._keys()}
         old: list[list[str]] = []
         if path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines()[1:]
@@ -282,7 +310,7 @@ class Manifest:
 
     def _write_manifest(self) -> None:
         path = self.output_dir / MANIFEST
-        ours = {entry.key for entry in self.entries}
+        ours = self._keys()
         kept: list[dict] = []
         with suppress(OSError, ValueError, KeyError, TypeError):
             old = json.loads(path.read_text(encoding="utf-8"))["entries"]
@@ -307,9 +335,13 @@ class Manifest:
 
 
 def _ids(key: Key) -> list[str]:
+    """First three columns of the tables; the group level has neither person nor session."""
     participant, session, stream = key
-    return [f"sub-{participant}" if participant else "group",
-            f"ses-{session}" if session else "n/a", stream]  # fmt: skip
+    return [
+        f"sub-{participant}" if participant else "n/a",
+        f"ses-{session}" if session else "n/a",
+        stream,
+    ]
 
 
 def _cell(value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
@@ -11,6 +12,8 @@ from alsflow.interfaces.bids import Visit, problem_of
 from alsflow.nodes.errors import BadInputError, MissingProgramError
 from alsflow.workflows.manifest import Entry
 from alsflow.workflows.settings import Settings
+
+logger = logging.getLogger("alsflow")
 
 WORKFLOW = "alsflow_wf"
 
@@ -85,6 +88,10 @@ def _build(visit: Visit, entry: Entry, settings: Settings) -> Workflow | None:
         return None
     except MissingProgramError as error:
         entry.state, entry.reason = "failed", str(error)
+        return None
+    except Exception as error:  # say, a header that cannot be read: the others go on
+        logger.exception("the workflow of %s %s", visit.prefix, entry.stream)
+        entry.state, entry.reason = "failed", f"{visit.prefix}: {type(error).__name__}: {error}"
         return None
     if stream_wf.name != f"{entry.stream}_wf":  # the manifest finds the stream by this name
         raise ValueError(f"the workflow of {entry.stream} is called {stream_wf.name}")

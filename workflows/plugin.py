@@ -12,6 +12,7 @@ threads, can deadlock.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
@@ -31,6 +32,9 @@ from nipype.pipeline.plugins.base import PluginBase
 
 from alsflow.workflows.cache import FileHashes, drop_result, read_record, record, repair
 
+logger = logging.getLogger("alsflow")
+
+LOG_FORMAT = "%(relativeCreated)9.0f ms  %(name)s  %(message)s"
 WAIT = 0.5  # s between two looks at the watchers while nothing happens
 PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage")
 
@@ -61,9 +65,11 @@ def work(pipe: connection.Connection, log_file: str, folder: str) -> None:
     """Compute nodes from `pipe` until it is closed; prints go to the log file."""
     os.setpgid(0, 0)  # programs started by nodes die with the worker
     target = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):
-        os.dup2(target, stream)
+    for stream, number in ((os.open(os.devnull, os.O_RDONLY), 0), (target, 1), (target, 2)):
+        os.dup2(stream, number)
     os.chdir(folder)
+    for handler in logging.getLogger("nipype").handlers:
+        handler.setFormatter(logging.Formatter(LOG_FORMAT))
     threading.Thread(target=_end_with_driver, daemon=True).start()
     hashes = FileHashes()
     while True:
@@ -148,6 +154,8 @@ class WorkersPlugin(PluginBase):
         Told of everything that happens.
     log_file : str
         Where workers print.
+    folder : str
+        Where workers stand between two nodes.
     stop_on_first_crash : bool
         Kill the other workers and return at the first failure.
     """
@@ -159,13 +167,14 @@ class WorkersPlugin(PluginBase):
         hashes: FileHashes,
         watchers: Iterable[Watcher] = (),
         log_file: str = os.devnull,
+        folder: str = "/",
         stop_on_first_crash: bool = False,
     ):
         super().__init__({})
         self._resources = Resources(processes, memory_gb)
         self._hashes = hashes
         self._watchers = tuple(watchers)
-        self._log_file = log_file
+        self._log_file, self._folder = log_file, folder
         self._stop_first = stop_on_first_crash
         self._workers: list[Worker] = []
         self._stopped = False
@@ -232,6 +241,7 @@ class WorkersPlugin(PluginBase):
             worker = self._new_worker()
             worker.pipe.send_bytes(packed)
         worker.node = node
+        logger.info("%s started in process %s", node.fullname, worker.process.pid)
         self._tell("started", node)
 
     def _collect(self) -> None:
@@ -270,11 +280,13 @@ class WorkersPlugin(PluginBase):
             if self._missing[follower] == 0:
                 self._ready.append(follower)
         self._ready.sort(key=self._rank.__getitem__)
+        logger.info("%s %s", node.fullname, "cached" if cached else f"done in {seconds:.1f} s")
         self._tell("finished", node, seconds, cached)
 
     def _fail(self, node: Any, text: str) -> None:
         """Nodes that need `node` never become ready, so nothing else is to be done."""
         self._resources.used.pop(node, None)
+        logger.error("%s failed\n%s", node.fullname, text)
         self._tell("failed", node, text)
         self._stopped = self._stopped or self._stop_first
 
@@ -288,7 +300,7 @@ class WorkersPlugin(PluginBase):
     def _new_worker(self) -> Worker:
         here, there = self._context.Pipe()
         process = self._context.Process(
-            target=work, args=(there, self._log_file, os.path.dirname(self._log_file) or "/"),
+            target=work, args=(there, self._log_file, self._folder),
             daemon=False,
         )  # fmt: skip
         process.start()

@@ -16,6 +16,8 @@ from alsflow.workflows.manifest import Manifest
 
 PLAIN_INTERVAL = 30.0  # s between two plain lines while nothing ends
 SHOWN_RUNNING = 6  # steps named in the table
+SHOWN_REPAIRED = 5  # reasons named unless all are asked for
+BAR = 40  # characters
 
 
 class Progress:
@@ -72,8 +74,8 @@ class Progress:
         self._total = len(nodes)
         self._open = set(nodes)
         if repaired:
-            self._say(f"{len(repaired)} steps will be computed again, because:")
-            shown = list(repaired.items())[: None if self._verbose else 5]
+            self._say(f"Results that cannot be used any more: {len(repaired)}.")
+            shown = list(repaired.items())[: None if self._verbose else SHOWN_REPAIRED]
             for node, reason in shown:
                 self._say(f"  {_short(node)}: {reason}")
 
@@ -121,9 +123,11 @@ class Progress:
             for entry in self._manifest.entries
             if entry.state == "not-run"
         }
+        visits = f"{len(people) - len(unsettled)} of {len(people)} visits, "
+        if not self._manifest.entries[0].participant:  # the group level
+            visits = ""
         text = (
-            f"{len(people) - len(unsettled)} of {len(people)} visits, "
-            f"{self._done} of {self._total} steps ({self._cached} from the cache), "
+            f"{visits}{self._done} of {self._total} steps ({self._cached} from the cache), "
             f"{len(self._running)} running"
         )
         if self._failed:
@@ -151,7 +155,8 @@ class Progress:
             if entry.state != "not-run" and entry.key not in self._told:
                 self._told.add(entry.key)
                 reason = f": {entry.reason}" if entry.reason and entry.state == "flagged" else ""
-                self._say(f"{entry.prefix} {entry.stream}: {entry.state}{reason}")
+                prefix = f"{entry.prefix} " if entry.participant else ""
+                self._say(f"{prefix}{entry.stream}: {entry.state}{reason}")
 
     def _say(self, text: str) -> None:
         self._last_line = time.monotonic()
@@ -169,7 +174,8 @@ class Progress:
         more = len(self._running) - SHOWN_RUNNING
         if more > 0:
             rows.add_row(Text(f"and {more} more"))
-        bar = ProgressBar(total=max(1, self._total), completed=self._done, width=40)
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=max(1, self._total), completed=self._done, width=BAR))
         return Group(bar, Text(self.line()), rows)
 
 

@@ -17,6 +17,7 @@ AnatEngine = Literal["cat", "cat12", "spm12", "precomputed"]
 Normalisation = Literal["greedy", "shooting"]
 Level = Literal["participant", "group"]
 
+STREAMS = ("anat",)  # what --modalities may name
 PROFILES = Path(__file__).parent / "data" / "profiles"
 
 
@@ -79,7 +80,7 @@ def profile_names() -> list[str]:
 def read_toml(path: Path) -> dict[str, Any]:
     """Content of a configuration file."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -115,7 +116,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in layer.items():
             old = merged.get(key)
             both = isinstance(old, Mapping) and isinstance(value, Mapping)
-            merged[key] = merge(old, value) if both else value
+            merged[key] = merge(old or {}, value) if both else value
     return merged
 
 

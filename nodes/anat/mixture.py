@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from alsflow.nodes.anat.priors import CSF, DEEP, GM, OTHER, WM
+from alsflow.nodes.anat.priors import CSF, DEEP, GM, LINING, OTHER, WM
 
 BINS = 600  # of intensity
 TOP = 1.8  # highest intensity of the bins, relative to white matter
@@ -104,9 +104,13 @@ def lookup(mixture: Mixture) -> tuple[NDArray, NDArray]:
 
 
 def brain_shares(priors: NDArray) -> NDArray:
-    """Unweighted priors (6, n) of the brain classes; a mixed class lives where both tissues do."""
+    """Unweighted priors (6, n) of the brain classes; a mixed class lives where both tissues do.
+
+    CSF mixes with white matter only where no cortex lies between them. Elsewhere that class would
+    take thin cortex for itself, for the intensities are the same.
+    """
     csf, gm, wm = priors[CSF], priors[GM], priors[WM]
-    mixed = [2 * np.sqrt(csf * gm), 2 * np.sqrt(gm * wm), 2 * np.sqrt(csf * wm) * (1 - gm)]
+    mixed = [2 * np.sqrt(csf * gm), 2 * np.sqrt(gm * wm), 2 * np.sqrt(csf * wm) * priors[LINING]]
     return np.stack([csf, mixed[0], gm, mixed[1], wm, mixed[2]]).astype(np.float32)
 
 
@@ -192,4 +196,7 @@ def update_shares(posterior: NDArray, basis: NDArray, norm: NDArray) -> NDArray:
     """Share of each brain class against its prior; that of GM is one."""
     inside = (1 - posterior[OUTER] - posterior[NUCLEI]) / norm
     shares = (posterior[:6].sum(axis=1) + 10) / (basis @ inside + 10)
+    # beside the ventricles a thin false cortex explains the intensities as well as this class
+    # does, and would starve it
+    shares[5] = max(shares[5], shares[1])
     return shares / shares[2]

@@ -7,12 +7,14 @@ images into template space; the map on a native grid pulls atlases into native s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from alsflow.nodes.anat.quality import Flag
 from alsflow.nodes.anat.register import (
     Warp,
     WarpSettings,
@@ -27,9 +29,10 @@ from alsflow.nodes.geometry import apply_affine, grid_points, resample, voxel_si
 FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))  # full width at half maximum of a Gaussian of SD 1
 # Composed updates by SSD fit individual gyri best for their roughness: docs/normalisation.md
 GREEDY = WarpSettings(
-    metric="SSD", iterations=(60, 40, 60), smoothing=(1.3, 0.5), scheme="composed"
+    metric="SSD", iterations=(40, 30, 20), smoothing=(1.4, 0.5), scheme="composed"
 )
 LEAST_JACOBIAN = 0.02  # of the warp without its affine part; below, the field is smoothed
+LEAST_DICE = 0.7  # good normalisations of adults reach .85 and more
 UNFOLD_ROUNDS = 100
 INVERSE_ROUNDS = 20
 INVERSE_ERROR = 0.01  # mm
@@ -92,7 +95,7 @@ def normalise(
 
 
 def jacobian(points: NDArray, affine: NDArray) -> NDArray:
-    """Determinant of the derivative of a map of points.
+    """Jacobian determinant of a map of points.
 
     Parameters
     ----------
@@ -219,6 +222,18 @@ def fit_metrics(
         "jacobian_max": float(jacobian[brain].max()),
         "jacobian_log_sd": float(np.log(jacobian[brain]).std()),
     }
+
+
+def judge_fit(metrics: Mapping[str, float]) -> list[Flag]:
+    """Reasons why a normalisation must not be used; empty when it may."""
+    flags = []
+    overlap = metrics["template_dice_gm"]
+    if not overlap >= LEAST_DICE:
+        reason = f"warped and template grey matter overlap by only {overlap:.2f} (Dice)"
+        flags.append(Flag("normalisation_poor", reason))
+    if not metrics["jacobian_min"] > 0:
+        flags.append(Flag("normalisation_folds", "the warp to the template folds"))
+    return flags
 
 
 def dice(first: NDArray, second: NDArray) -> float:

@@ -11,9 +11,12 @@ from scipy import ndimage
 
 from alsflow.nodes.anat.register import pull
 
+LINING_SIGMA = 2.0  # mm
+NEAR_LIMIT = 0.005  # nothing is surer than this
+OUTSIDE = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, NEAR_LIMIT)  # priors beyond the template
+BOUNDARY = 2.5  # mm, least blur of the edge of the brain
 FLOOR = 0.03  # so much the anatomy may always differ from the template
-CSF, GM, WM, OTHER, DEEP = range(5)  # order of the priors
-OUTSIDE = (0.0, 0.0, 0.0, 1.0, 0.0)  # priors beyond the template
+CSF, GM, WM, OTHER, DEEP, LINING, NEAR = range(7)  # order of the priors
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Template:
     gm: NDArray
     wm: NDArray
     deep: NDArray  # grey nuclei whose intensity lies between grey and white matter
+    bare: NDArray  # ventricles and brainstem: white matter without cortex beside CSF
 
     @property
     def brain(self) -> NDArray:
@@ -32,10 +36,12 @@ class Template:
         return ndimage.binary_fill_holes(self.t1w > 0)
 
 
-def tissue_priors(template: Template, sigma: float) -> NDArray:
-    """Smoothed probabilities of CSF, GM, WM, not brain, and deep grey, template grid.
+def tissue_priors(template: Template, sigma: float, skull_sigma: float) -> NDArray:
+    """Smooth the template into priors: CSF, GM, WM, not brain, deep grey, lining, near.
 
-    The first four sum to one; deep grey is the share of GM plus WM that is grey nucleus.
+    The first four sum to one. Deep grey is the share of the brain that is grey nucleus; the
+    lining is where CSF may touch white matter. Near is how likely, without a look at the image,
+    a point lies inside the skull.
 
     Parameters
     ----------
@@ -43,6 +49,8 @@ def tissue_priors(template: Template, sigma: float) -> NDArray:
         Maps to smooth.
     sigma : float
         Gaussian standard deviation, mm: how far anatomy may lie from the template.
+    skull_sigma : float
+        The same for the inner face of the skull.
     """
     zooms = np.sqrt((template.affine[:3, :3] ** 2).sum(axis=0))
 
@@ -52,16 +60,18 @@ def tissue_priors(template: Template, sigma: float) -> NDArray:
     inside = template.brain
     tissues = [np.clip(inside - template.gm - template.wm, 0, 1), template.gm, template.wm]
     maps = [smooth(tissue, sigma) + FLOOR for tissue in tissues]
-    brain = np.clip(smooth(inside, max(sigma, 1.5)), 1e-4, 1 - 1e-4)
+    brain = np.clip(smooth(inside, max(sigma, BOUNDARY)), 1e-4, 1 - 1e-4)
     total = sum(maps)
     deep = smooth(template.deep, max(sigma, 1.0))
-    return np.stack([*(brain * part / total for part in maps), 1 - brain, deep])
+    lining = np.clip(3 * smooth(template.bare, max(sigma, LINING_SIGMA)), 0, 1)
+    near = np.clip(smooth(inside, skull_sigma), NEAR_LIMIT, 1 - NEAR_LIMIT)
+    return np.stack([*(brain * part / total for part in maps), 1 - brain, deep, lining, near])
 
 
 def priors_at(
     priors: NDArray, affine: NDArray, to_template: Callable[[NDArray], NDArray], points: NDArray
 ) -> NDArray:
-    """Sample priors (5, x, y, z) at head `points` (3, n), mm, by a map head to template."""
+    """Sample priors (7, x, y, z) at head `points` (3, n), mm, by a map head to template."""
     where = to_template(points)
     sampled = np.stack(
         [pull(prior, affine, where, edge) for prior, edge in zip(priors, OUTSIDE, strict=True)]

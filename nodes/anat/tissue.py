@@ -15,7 +15,14 @@ from scipy import ndimage
 
 from alsflow.nodes.anat import mixture as mix
 from alsflow.nodes.anat.evenness import Lattice, residual_field
-from alsflow.nodes.anat.mask import brain_mask
+from alsflow.nodes.anat.mask import (
+    TISSUE_REACH,
+    Grid,
+    fill_skull,
+    inside_skull,
+    solid_tissue,
+    with_edge,
+)
 from alsflow.nodes.anat.morphology import bounds, dilate
 from alsflow.nodes.anat.priors import CSF, GM, OTHER, WM, Template, priors_at, tissue_priors
 from alsflow.nodes.anat.register import Warp, WarpSettings, displaced, register_maps
@@ -25,8 +32,9 @@ from alsflow.nodes.geometry import apply_affine, resample, voxel_sizes
 SAMPLE = 2.0  # mm, spacing of the voxels that the model is fitted on
 REACH = 10.0  # mm beyond the template's brain that may still be brain
 ROUGH_REACH = 16.0  # mm, where the rough mask agrees
-AFFINE_SIGMA = 3.0  # mm, blur of the priors while only an affine places them
-WARPED_SIGMA = 1.2  # mm, once they are warped
+# mm, how far tissue and skull may lie from the template: placed by an affine, or warped
+AFFINE_SIGMA, AFFINE_SKULL_SIGMA = 3.0, 6.0
+WARPED_SIGMA, WARPED_SKULL_SIGMA = 1.2, 4.0
 VENTRICLE_DEPTH = 18.0  # mm inside the brain; CSF so deep is ventricle, free of partial volume
 VENTRICLE_PERCENTILE = 35
 START_SDS = (0.08, 0.05, 0.04)  # of white matter
@@ -73,6 +81,7 @@ class Samples:
     intensity: NDArray  # (n,) relative to white matter
     depth: NDArray  # (n,) mm
     step: NDArray  # (3,) voxels between samples
+    grid: Grid
     lattice: Lattice
 
 
@@ -117,7 +126,7 @@ def segment(
     to_template: Callable[[NDArray], NDArray] = lambda points: apply_affine(  # noqa: E731
         np.linalg.inv(start), points
     )
-    priors = tissue_priors(template, AFFINE_SIGMA)
+    priors = tissue_priors(template, AFFINE_SIGMA, AFFINE_SKULL_SIGMA)
     at_samples = priors_at(priors, template.affine, to_template, samples.points)
     fit = first_guess(samples, at_samples)
     for turn in range(settings.rounds):
@@ -125,7 +134,7 @@ def segment(
         if turn == 0:
             warp = warp_template(samples, fit, box, template, start, settings.warp)
             to_template = head_to_template(warp)
-            priors = tissue_priors(template, WARPED_SIGMA)
+            priors = tissue_priors(template, WARPED_SIGMA, WARPED_SKULL_SIGMA)
         at_samples = priors_at(priors, template.affine, to_template, samples.points)
     return full_resolution(volume.shape, box, scale, samples, fit, priors, template, to_template)
 
@@ -156,7 +165,8 @@ def draw_samples(box: Box, scale: float) -> Samples:
     zooms = voxel_sizes(box.affine)
     step = np.maximum(np.round(SAMPLE / zooms).astype(int), 1)
     chosen = np.zeros_like(box.domain)
-    chosen[tuple(slice(None, None, width) for width in step)] = True
+    every = tuple(slice(None, None, width) for width in step)
+    chosen[every] = True
     voxels = np.array(np.nonzero(box.domain & chosen))
     at = tuple(voxels)
     return Samples(
@@ -165,6 +175,7 @@ def draw_samples(box: Box, scale: float) -> Samples:
         intensity=box.volume[at] / scale,
         depth=box.depth[at],
         step=step,
+        grid=Grid(chosen[every].shape, tuple(voxels // step[:, None]), zooms * step),
         lattice=Lattice.over(box.volume.shape, zooms, voxels),
     )
 
@@ -218,6 +229,8 @@ def fit_round(samples: Samples, priors: NDArray, fit: Fit, iterations: int, *, f
     if csf is not None:
         mixture = replace(mixture, means=np.array([csf, *mixture.means[1:]]))
     log_intensity = np.log(np.maximum(samples.intensity, 1e-3))
+    bins = mix.bin_of(samples.intensity * np.exp(-log_bias))
+    priors = found_edge(bins, priors, mixture, samples.grid)
     basis = mix.brain_shares(priors)
     for step in range(iterations):
         bins = mix.bin_of(samples.intensity * np.exp(-log_bias))
@@ -228,7 +241,23 @@ def fit_round(samples: Samples, priors: NDArray, fit: Fit, iterations: int, *, f
         if step % 2 and step < iterations - 4:
             field = residual_field(log_intensity, log_bias, priors, mixture, samples.lattice)
             log_bias = samples.lattice.at(field)
+    priors = found_edge(bins, priors, mixture, samples.grid)
+    posterior, fraction = classify(bins, priors, mixture)
     return Fit(mixture, log_bias, field, mix.expected_fractions(bins, posterior, fraction))
+
+
+def found_edge(bins: NDArray, priors: NDArray, mixture: mix.Mixture, grid: Grid) -> NDArray:
+    """Priors with the edge of the brain where image and template together put it."""
+    prior, _ = mix.class_priors(priors, mix.brain_shares(priors), mixture.shares)
+    likelihood, _ = mix.lookup(mixture)
+    return with_edge(priors, inside_skull(bins, prior, likelihood, priors, grid))
+
+
+def classify(bins: NDArray, priors: NDArray, mixture: mix.Mixture) -> tuple[NDArray, NDArray]:
+    """Posterior (8, n) of each class, and the table of expected fractions (8, 3, BINS)."""
+    prior, _ = mix.class_priors(priors, mix.brain_shares(priors), mixture.shares)
+    likelihood, fraction = mix.lookup(mixture)
+    return mix.responsibilities(bins, prior, likelihood), fraction
 
 
 def warp_template(
@@ -240,18 +269,11 @@ def warp_template(
     settings: WarpSettings,
 ) -> Warp:
     """Warp the template's grey and white matter onto those found."""
-    shape = tuple(
-        int(-(-size // width)) for size, width in zip(box.volume.shape, samples.step, strict=True)
-    )
-    at = tuple(samples.voxels // samples.step[:, None])
-    found = np.zeros((2, *shape), np.float32)
-    found[0][at], found[1][at] = fit.fractions[GM], fit.fractions[WM]
+    found = [samples.grid.lay(fit.fractions[tissue]) for tissue in (GM, WM)]
     affine = box.affine @ np.diag([*samples.step, 1.0])
     halved = template.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
     maps = [part[::2, ::2, ::2] for part in (template.gm, template.wm)]
-    return register_maps(
-        list(found), affine, maps, halved, np.linalg.inv(start), settings=settings
-    )
+    return register_maps(found, affine, maps, halved, np.linalg.inv(start), settings=settings)
 
 
 def head_to_template(warp: Warp) -> Callable[[NDArray], NDArray]:
@@ -277,38 +299,34 @@ def full_resolution(
     log_bias = lattice.at(fit.field)
     points = apply_affine(box.affine, voxels).astype(np.float32)
     here = priors_at(priors, template.affine, to_template, points)
-    intensity = box.volume[tuple(voxels)] / scale * np.exp(-log_bias)
-    bins = mix.bin_of(intensity)
-    prior, _ = mix.class_priors(here, mix.brain_shares(here), fit.mixture.shares)
-    likelihood, table = mix.lookup(fit.mixture)
-    posterior = mix.responsibilities(bins, prior, likelihood)
+    bins = mix.bin_of(box.volume[tuple(voxels)] / scale * np.exp(-log_bias))
+    grid = Grid(box.volume.shape, tuple(voxels), voxel_sizes(box.affine))
+    here = found_edge(bins, here, fit.mixture, grid)
+    posterior, table = classify(bins, here, fit.mixture)
     fractions = mix.expected_fractions(bins, posterior, table)
-    dark = intensity < 0.5 * (fit.mixture.means[CSF] + fit.mixture.means[GM])
-    brain = np.where(dark, 1 - here[OTHER], 1 - posterior[mix.OUTER])
-    return assemble(shape, box, voxels, fractions, brain, log_bias, model_of(fit, scale))
+    model = model_of(fit, scale)
+    return assemble(shape, box, grid, fractions, 1 - here[OTHER], log_bias, model)
 
 
 def assemble(
     shape: tuple[int, ...],
     box: Box,
-    voxels: NDArray,
+    grid: Grid,
     fractions: NDArray,
-    brain: NDArray,
+    inside: NDArray,
     log_bias: NDArray,
     model: dict[str, float],
 ) -> Tissues:
     """Lay the values of the domain out on the input's grid; fractions sum to 1 in the mask."""
-    at = tuple(voxels)
-
-    def laid(values: NDArray, empty: float = 0.0) -> NDArray:
-        part = np.full(box.volume.shape, empty, np.float32)
-        part[at] = values
-        return part
-
-    maps = np.stack([laid(part) for part in fractions])
-    mask = brain_mask(maps[GM] + maps[WM], laid(brain), voxel_sizes(box.affine))
-    total = maps.sum(axis=0)
-    maps[CSF][total < 1e-3] = 1  # inside the mask, yet unlike any tissue: what fills the skull
+    maps = np.stack([grid.lay(part) for part in fractions])
+    tissue = (maps[GM] + maps[WM]) / np.maximum(maps.sum(axis=0), 1e-6)
+    within = grid.lay(inside)
+    solid = solid_tissue(tissue, within, grid.zooms)
+    mask = fill_skull(solid, within, grid.zooms)
+    # membranes and vessels in the rim look like a share of tissue
+    loose = ~dilate(solid, TISSUE_REACH, grid.zooms)
+    maps[GM : WM + 1, loose] = 0
+    maps[CSF][maps.sum(axis=0) < 1e-3] = 1  # in the mask, unlike any tissue: what fills the skull
     maps = maps / np.maximum(maps.sum(axis=0), 1e-6) * mask
 
     def whole(part: NDArray, empty: float = 0.0) -> NDArray:
@@ -321,7 +339,7 @@ def assemble(
         wm=whole(maps[WM]),
         csf=whole(maps[CSF]),
         mask=whole(mask),
-        residual=whole(np.exp(laid(log_bias)), 1.0),
+        residual=whole(np.exp(grid.lay(log_bias)), 1.0),
         model=model,
     )
 

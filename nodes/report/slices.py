@@ -18,7 +18,7 @@ from alsflow.nodes.geometry import apply_affine
 PLANES = (("axial", 2, 0, 1), ("coronal", 1, 0, 2), ("sagittal", 0, 1, 2))
 ENDS = {0: ("L", "R"), 1: ("P", "A")}  # what the left and right border of a picture show
 BRAIN_LEAST = 60.0  # mm; a mask smaller than this along an axis is no brain to centre on
-INSET = 0.06  # outermost slices lie this far inside, as a fraction of the extent
+INSET = 0.1  # outermost slices lie this far inside, as a fraction of the extent
 
 
 @dataclass(frozen=True)

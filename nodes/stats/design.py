@@ -42,6 +42,19 @@ class Design:
         """Right-hand side of the model."""
         return " + ".join(dict.fromkeys(term for term in self.terms if term != "intercept"))
 
+    def meanings(self) -> dict[str, str]:
+        """Say what each column codes."""
+        sentences = {
+            term: sentence
+            for term in self.terms
+            for sentence in self.coding
+            if sentence.startswith(f"{term}: ")
+        }
+        return {
+            column: sentences.get(term, "1 for everybody")
+            for column, term in zip(self.columns, self.terms, strict=True)
+        }
+
 
 def sum_code(labels: Sequence[str], levels: Sequence[str]) -> NDArray[np.float64]:
     """(n, k - 1) sum coding of `labels`; the last of the k `levels` is -1 in every column."""

@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 from scipy.special import gammaln
 
+Q_FOUND = 0.05  # false discovery rate below which a row is set off in table and figure
+
 
 def hedges_factor(df: float) -> float:
     """Exact factor J that takes the bias off a standardised difference with `df` [1]_.

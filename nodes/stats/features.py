@@ -92,14 +92,14 @@ def gather(
             origin[key] = source.name
         why = states.get(f"{source.participant} {source.session} {source.stream}")
         kept.append(table.assign(value=float("nan"), reason=why) if why else table)
-    if not kept:
-        return pd.DataFrame(columns=list(FEATURES)).astype({"value": float})
+    if not origin:
+        raise BadInputError("the tables of measures are empty; run the participant level again")
     features = pd.concat(kept, ignore_index=True)
     order = sorted(
         range(len(features)),
         key=lambda i: (
-            natural_key(features["participant_id"].iat[i]),
-            natural_key(features["session_id"].iat[i]),
+            natural_key(str(features["participant_id"].iat[i])),
+            natural_key(str(features["session_id"].iat[i])),
             i,
         ),
     )
@@ -121,7 +121,7 @@ def widen(features: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
 
 def first_sessions(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Rows of the first session of each person, and the sessions left out as ``sub ses``."""
-    order = sorted(table.index, key=lambda i: natural_key(table.at[i, "session_id"]))
+    order = sorted(table.index, key=lambda i: natural_key(str(table.at[i, "session_id"])))
     pairs = table.loc[order, ["participant_id", "session_id"]].drop_duplicates()
     first = pairs.drop_duplicates("participant_id").set_index("participant_id")["session_id"]
     is_first = table["session_id"] == table["participant_id"].map(first)
@@ -144,12 +144,12 @@ def implausible(features: pd.DataFrame, catalogue: Catalogue) -> list[str]:
     """One sentence for each usable value outside the plausible range of its measure."""
     found = []
     usable = features[features["value"].notna() & (features["qc"] == "ok")]
-    for row in usable.itertuples(index=False):
-        measure = catalogue.measures[row.measure]
-        if not measure.low <= row.value <= measure.high:
-            session = "" if row.session_id == MISSING else f" {row.session_id}"
+    for row in usable.to_dict("records"):
+        measure, value = catalogue.measures[row["measure"]], float(row["value"])
+        if not measure.low <= value <= measure.high:
+            session = "" if row["session_id"] == MISSING else f" {row['session_id']}"
             found.append(
-                f"{row.participant_id}{session}: {measure.name} is {row.value:.4g} "
+                f"{row['participant_id']}{session}: {measure.name} is {value:.4g} "
                 f"{measure.unit}, outside {measure.low:g} to {measure.high:g}"
             )
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from alsflow.nodes.stats.catalogue import Measure
+from alsflow.nodes.stats.effects import Q_FOUND
 
 # Told apart with any colour vision (Okabe and Ito); more sites repeat the colours, with new marks.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -37,15 +39,15 @@ def forest(tests: pd.DataFrame, title: str) -> Figure:
     axes = figure.add_subplot()
     y = np.arange(len(tests))[::-1]
     axes.axvline(0, color=GREY, lw=1, zorder=0)
-    for at, row in zip(y, tests.itertuples(index=False), strict=True):
-        if row.status != "tested":
+    for at, row in zip(y, tests.to_dict("records"), strict=True):
+        if row["status"] != "tested":
             axes.text(0, at, "not tested", ha="center", va="center", color=GREY, fontsize=8)
             continue
-        sure = row.ci_low > 0 or row.ci_high < 0
-        colour = PALETTE[1] if sure else INK
-        axes.plot([row.g_low, row.g_high], [at, at], color=colour, lw=1.6)
-        axes.plot(row.g, at, "o", color=colour, ms=5.5, mfc=colour if sure else "white")
-        label = f"{row.g:+.2f} [{row.g_low:+.2f}, {row.g_high:+.2f}]   q {_p(row.q)}"
+        g, low, high, q = (float(row[key]) for key in ("g", "g_low", "g_high", "q"))
+        colour = PALETTE[1] if q < Q_FOUND else INK
+        axes.plot([low, high], [at, at], color=colour, lw=1.6)
+        axes.plot(g, at, "o", color=colour, ms=5.5, mfc=colour if q < Q_FOUND else "white")
+        label = f"{g:+.2f} [{low:+.2f}, {high:+.2f}]   q {_p(q)}"
         axes.annotate(
             label, (1.02, at), xycoords=("axes fraction", "data"), va="center", fontsize=7.5
         )
@@ -103,7 +105,10 @@ def strip(
     names = sorted(sites.unique())
     handles = []
     for k, site in enumerate(names):
-        style = {"color": PALETTE[k % len(PALETTE)], "marker": MARKS[k // len(PALETTE) % 7]}
+        style: dict[str, Any] = {
+            "color": PALETTE[k % len(PALETTE)],
+            "marker": MARKS[k // len(PALETTE) % 7],
+        }
         for at, group in enumerate(order):
             here = values[(groups == group) & (sites == site)].to_numpy(dtype=float)
             x = at + rng.uniform(-JITTER, JITTER, len(here))

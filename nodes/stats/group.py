@@ -16,6 +16,7 @@ from alsflow.nodes.stats.participants import Columns, People
 from alsflow.nodes.stats.tables import MISSING, natural_key
 
 CODING = "sum"
+REASONS_SHOWN = 3  # of a refusal; they are mostly the same
 NUMBERS = tuple(field.name for field in fields(GroupDifference) if field.name not in ("n", "df"))
 
 
@@ -24,12 +25,13 @@ class GroupResult:
     """Everything that tables, figures and page are made from."""
 
     tests: pd.DataFrame  # one row per measure
+    excluded: pd.DataFrame  # people in no model: participant_id, reason
     design: pd.DataFrame  # design matrix of the people with complete covariates
+    columns: Mapping[str, str]  # what each of its columns codes
     formula: str  # its right-hand side
     coding: tuple[str, ...]
     dropped: tuple[str, ...]
     notes: tuple[str, ...]
-    excluded: pd.DataFrame  # people in no model: participant_id, reason
 
 
 def analysed(wide: pd.DataFrame, people: People) -> pd.DataFrame:
@@ -48,6 +50,12 @@ def analysed(wide: pd.DataFrame, people: People) -> pd.DataFrame:
         Indexed by person; covariates, then measures.
     """
     measures = wide.set_index("participant_id").drop(columns="session_id")
+    both = measures.columns.intersection(people.table.columns)
+    if len(both):
+        raise BadInputError(
+            f"the column {both[0]} of participants.tsv has the name of a measure; rename it and "
+            "its entry under [group]"
+        )
     known = [p for p in measures.index if p in people.table.index and p not in people.reasons]
     return people.table.loc[known].join(measures.loc[known])
 
@@ -112,34 +120,37 @@ def fit_measures(
     tests = pd.DataFrame(
         [_test(catalogue.measures[name], rows, people, columns, missing) for name in names]
     )
-    if tests.empty or not (tests["status"] == "tested").any():
-        whys = list(dict.fromkeys(tests["reason"])) if len(tests) else []
-        why = "; ".join(whys[:3]) or "nobody has both measures and a row in participants.tsv"
-        raise BadInputError(f"no group difference can be estimated: {why}{_advice(excluded)}")
+    _require_tests(tests, rows, excluded)
     tests["q"] = tests.groupby("family", sort=False)["p"].transform(benjamini_hochberg)
     try:
         design = _design(rows, people, columns)
     except NotEstimableError as problem:  # with all rows; single measures may still do
-        return GroupResult(
-            tests,
-            pd.DataFrame(columns=["participant_id"]),
-            "",
-            (),
-            (),
-            (f"with all people together: {problem}", *people.notes),
-            excluded,
-        )
+        notes = (f"with all people together: {problem}", *people.notes)
+        empty = pd.DataFrame(columns=["participant_id"])
+        return GroupResult(tests, excluded, empty, {}, "", (), (), notes)
     matrix = pd.DataFrame(design.matrix, columns=list(design.columns))
     matrix.insert(0, "participant_id", list(rows.index))
     return GroupResult(
-        tests,
-        matrix,
-        design.formula,
-        design.coding,
-        design.dropped,
-        design.notes + people.notes,
-        excluded,
+        tests=tests,
+        excluded=excluded,
+        design=matrix,
+        columns=design.meanings(),
+        formula=design.formula,
+        coding=design.coding,
+        dropped=design.dropped,
+        notes=design.notes + people.notes,
     )
+
+
+def _require_tests(tests: pd.DataFrame, rows: pd.DataFrame, excluded: pd.DataFrame) -> None:
+    """Refuse, with the reasons, where not a single measure could be tested."""
+    if rows.empty:
+        why = "nobody has both measures and complete covariates in participants.tsv"
+    elif not (tests["status"] == "tested").any():
+        why = "; ".join(list(dict.fromkeys(tests["reason"]))[:REASONS_SHOWN])
+    else:
+        return
+    raise BadInputError(f"no group difference can be estimated: {why}{_advice(excluded)}")
 
 
 def _advice(excluded: pd.DataFrame) -> str:

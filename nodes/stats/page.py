@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from alsflow.nodes.stats.catalogue import Catalogue, Family
+from alsflow.nodes.stats.effects import Q_FOUND
 
 DIGITS = 3  # significant digits of estimates on the page; the table beside it has all
 
@@ -44,10 +46,10 @@ def _interval(low: float, high: float) -> str:
     return f"{significant(low)} to {significant(high)}"
 
 
-def _row(test: Mapping[str, object], catalogue: Catalogue) -> dict[str, str]:
+def _row(test: Mapping[Any, Any], catalogue: Catalogue) -> dict[str, str]:
     """Cells of one test as text."""
     measure = catalogue.measures[str(test["measure"])]
-    value = {key: float(test[key]) for key in _NUMBERS}  # type: ignore[arg-type]
+    value = {key: float(test[key]) for key in _NUMBERS}
     return {
         "measure": measure.name,
         "label": measure.label,
@@ -66,7 +68,7 @@ def _row(test: Mapping[str, object], catalogue: Catalogue) -> dict[str, str]:
         "t": f"{value['t']:.2f}",
         "p": p_text(value["p"]),
         "q": p_text(value["q"]),
-        "found": "yes" if value["q"] < 0.05 else "",
+        "found": "yes" if value["q"] < Q_FOUND else "",
         "missing": "" if test["missing"] == "n/a" else str(test["missing"]),
         "notes": "" if test["notes"] == "n/a" else str(test["notes"]),
     }

@@ -85,7 +85,7 @@ def clean_people(table: pd.DataFrame, columns: Columns, levels: Mapping[str, str
             notes.append(f"{name} holds words and enters as a factor")
         if not pd.api.types.is_float_dtype(clean[name]):
             factors.append(name)
-    reasons = _reasons(clean, columns) | others
+    reasons = _reasons(clean, columns) | _other_sex(table, columns, ids) | others
     return People(clean, case, reference, tuple(factors), reasons, tuple(notes))
 
 
@@ -186,6 +186,17 @@ def _sex(column: pd.Series, ids: list[str], levels: Mapping[str, str]) -> list[s
                 "way; write F or M, or explain the codes under sex, Levels in participants.json"
             )
     return sexes
+
+
+def _other_sex(table: pd.DataFrame, columns: Columns, ids: list[str]) -> dict[str, str]:
+    """People whose sex is known, but too rare a level to be a term of a model."""
+    if "sex" not in columns.covariates:
+        return {}
+    return {
+        person: f"sex is {cell}, for which the model has no term"
+        for person, cell in zip(ids, table["sex"], strict=True)
+        if _folded(cell) in OTHER_SEX
+    }
 
 
 def _is_numeric(column: pd.Series) -> bool:

@@ -382,3 +382,17 @@ def test_a_users_declaration_lives_beside_its_files(small, folder):
     text = (folder / "user" / "mine" / "atlas.toml").read_text()
     assert 'title = "Mine"' in text
     assert tomli_w.dumps({"licence": "CC0"}).strip() in text
+
+
+def test_a_users_atlas_never_takes_the_place_of_a_known_one(small, folder):
+    add_atlas("mine", *small, space="MNI152Lin")
+    (folder / "user" / "mine").rename(folder / "user" / "neuromorphometrics")
+    with pytest.raises(BadInputError, match="knows by now"):
+        find_atlas("neuromorphometrics")
+
+
+def test_a_damaged_declaration_says_which_folder_to_remove(small, folder):
+    add_atlas("mine", *small, space="MNI152Lin")
+    (folder / "user" / "mine" / "atlas.toml").write_text("title = ")
+    with pytest.raises(BadInputError, match="remove .*mine"):
+        find_atlas("neuromorphometrics")

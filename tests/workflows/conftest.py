@@ -60,11 +60,11 @@ class Toy:
     def status(self):
         """State by person (and session)."""
         rows = [line.split("\t") for line in (self.out / "status.tsv").read_text().splitlines()]
-        return {"_".join(c for c in row[:2] if c != "n/a"): row[3] for row in rows[1:]}
+        return {"_".join(c for c in row[:2] if c != "n/a") or row[2]: row[3] for row in rows[1:]}
 
     def reasons(self):
         rows = [line.split("\t") for line in (self.out / "status.tsv").read_text().splitlines()]
-        return {row[0]: row[4] for row in rows[1:]}
+        return {row[0] if row[0] != "n/a" else row[2]: row[4] for row in rows[1:]}
 
     def node(self, person, name):
         """Working folder of a step."""

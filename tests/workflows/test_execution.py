@@ -1,5 +1,6 @@
 """Whatever happens to a step, the run ends, says so, and heals the next time."""
 
+import json
 import os
 
 import pytest
@@ -28,7 +29,7 @@ def test_second_run_computes_nothing(toy):
         ("kill", "SIGKILL"),
         ("unpicklable", "pickle"),
         ("exit", "3"),
-        ("full", "disk that holds /scratch/out.nii.gz is full"),
+        ("full", "disk was full or a quota used up when /scratch/out.nii.gz was written"),
     ],
 )
 def test_one_failing_person_leaves_the_others_alone(toy, order, words, capfd):
@@ -40,6 +41,8 @@ def test_one_failing_person_leaves_the_others_alone(toy, order, words, capfd):
     assert words in reason
     assert "sub-01" in reason
     assert "load" in reason
+    [entry, *_] = json.loads((toy.out / "manifest.json").read_text())["entries"]
+    assert (entry["state"], entry["missing"]) == ("failed", ["toy"])
     rows = (toy.out / "logs" / "errors.tsv").read_text().splitlines()
     person, _, stream, step, cause, details = rows[1].split("\t")
     assert (person, stream, step) == ("sub-01", "anat", "load")

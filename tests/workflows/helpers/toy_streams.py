@@ -12,12 +12,15 @@ from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.nodes.errors import BadInputError
 
 
+def work_dir_of(runtime):
+    names = ("alsflow_wf", "group_wf")
+    return next(p.parent for p in Path(runtime.cwd).parents if p.name in names)
+
+
 def note(runtime, name):
     """Remember in the working directory that a step was computed."""
-    folder = Path(runtime.cwd)
-    work_dir = next(p.parent for p in folder.parents if p.name == "alsflow_wf")
-    visit = folder.parents[1].name.removesuffix("_wf")
-    with (work_dir / "calls.txt").open("a") as calls:
+    visit = Path(runtime.cwd).parents[1].name.removesuffix("_wf")
+    with (work_dir_of(runtime) / "calls.txt").open("a") as calls:
         calls.write(f"{visit}:{name}\n")
 
 
@@ -51,6 +54,8 @@ class Load(CodedInterface):
             self._results["extra"] = lambda: None
         if "exit" in text:
             raise SystemExit(3)
+        while "wait" in text and not (work_dir_of(runtime) / "go").exists():
+            time.sleep(0.02)
         if "slow" in text:
             time.sleep(1.0)
         out_file = Path(runtime.cwd) / "loaded.txt"
@@ -94,8 +99,29 @@ class Sink(CodedInterface):
         note(runtime, "sink")
         target = Path(self.inputs.target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(Path(self.inputs.in_file).read_text())
+        partial = target.with_name(f".{target.name}")
+        try:
+            partial.write_text(Path(self.inputs.in_file).read_text())
+            partial.rename(target)
+        finally:
+            partial.unlink(missing_ok=True)
         self._results["out_file"] = str(target)
+        return runtime
+
+
+class Once(CodedInterface):
+    """Copy the text, and remember that it was copied."""
+
+    input_spec = _LoadInputSpec
+    output_spec = _OutputSpec
+
+    def _run_interface(self, runtime):
+        text = Path(self.inputs.t1w_file).read_text()
+        with (work_dir_of(runtime) / "once.txt").open("a") as calls:
+            calls.write(text)
+        out_file = Path(runtime.cwd) / "once_out.txt"
+        out_file.write_text(text)
+        self._results["out_file"] = str(out_file)
         return runtime
 
 

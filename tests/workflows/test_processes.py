@@ -1,0 +1,133 @@
+"""The driver as a process: killed, interrupted, two at once, disk full."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HELPERS = Path(__file__).parent / "helpers"
+
+
+def start(toy, *options):
+    command = [sys.executable, str(HELPERS / "run_toy.py"), str(toy.bids), str(toy.out),
+               "participant", "-w", str(toy.work), "--skip-bids-validation",
+               *map(str, options)]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HELPERS), *sys.path])}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def running_step(toy):
+    return lambda: (toy.work / "calls.txt").is_file()
+
+
+def workers_of(pid):
+    """Processes whose log is that of the run of `pid`: its workers and no others."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                command = (folder / "cmdline").read_bytes()
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if b"forkserver" in command:
+                found.append((int(folder.name), parent))
+    servers = {child for child, parent in found if parent == pid}
+    return [child for child, parent in found if parent in servers]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_driver_that_ends_takes_its_workers_along(toy, how):
+    toy.add("sub-01", "wait")
+    toy.add("sub-02", "wait")
+    driver = start(toy)
+    wait_for(running_step(toy))
+    workers = workers_of(driver.pid)
+    assert workers
+    driver.send_signal(how)
+    _, message = driver.communicate(timeout=10)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 3)
+    if how != signal.SIGKILL:
+        assert driver.returncode == 1
+        assert "interrupted" in message
+        assert "Traceback" not in message
+        assert set(toy.status().values()) == {"not-run"}
+    (toy.work / "go").touch()
+    assert toy.run() == 0
+    assert set(toy.status().values()) == {"done"}
+
+
+def test_two_drivers_on_one_working_directory(toy):
+    toy.add("sub-01", "wait"), toy.add("sub-02")
+    first = start(toy, "--participant-label", "01")
+    wait_for(running_step(toy))
+    second = start(toy)
+    _, message = second.communicate(timeout=30)
+    assert second.returncode == 73
+    assert "sub_01" in message
+    assert "--work-dir" in message
+    other = start(toy, "--participant-label", "02")  # not in each other's way
+    assert other.wait(30) == 0
+    (toy.work / "go").touch()
+    assert first.wait(30) == 0
+    first.stderr.close(), other.stderr.close()
+    assert toy.status() == {"sub-01": "done", "sub-02": "done"}
+
+
+def fill(path):
+    """Write until nothing fits any more."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as filler:
+        while filler.write(b"x" * 512):
+            pass
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 256 kB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    disk = tmp_path / "small"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if subprocess.run(command).returncode:
+        pytest.skip("mounting is not allowed here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_full_output_disk(toy, small_disk):
+    toy.add("sub-01", "fine" * 20_000), toy.add("sub-02")
+    toy.out = small_disk / "out"
+    assert toy.run() == 1
+    assert toy.status() == {"sub-01": "failed", "sub-02": "done"}
+    assert "disk was full" in toy.reasons()["sub-01"]
+    assert not list(toy.out.rglob("sub-01*_T1w.txt"))
+    fill(small_disk / "filler")
+    before = (toy.out / "status.tsv").read_text()
+    driver = start(toy)
+    _, message = driver.communicate(timeout=30)
+    assert driver.returncode == 1
+    assert "full" in message
+    assert "Traceback" not in message
+    assert (toy.out / "status.tsv").read_text() == before  # whole, not half written
+
+
+def test_full_working_disk(toy, small_disk):
+    toy.add("sub-01", "fine" * 20_000)
+    toy.work = small_disk / "work"
+    assert toy.run() == 1
+    assert "disk was full" in toy.reasons()["sub-01"]
+    assert not list(toy.out.rglob("sub-01*_T1w.txt"))

@@ -1,0 +1,119 @@
+"""What is checked and told before anything is computed or written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from alsflow.interfaces import bids
+from alsflow.workflows import exits
+from alsflow.workflows.exits import StopRunError
+from alsflow.workflows.manifest import Entry
+from alsflow.workflows.settings import Settings
+
+ERRORS_SHOWN = 10
+SYMBOLS = {"not-run": "will run", "absent": "missing", "refused": "refused"}
+
+
+def warn(text: str) -> None:
+    """One sentence on standard error."""
+    print(f"alsflow: {text}", file=sys.stderr)
+
+
+def check_output_place(settings: Settings) -> None:
+    """Refuse to write into the input dataset, or over a raw one."""
+    bids_dir, output_dir = settings.bids_dir, settings.output_dir
+    for name, folder in (("output folder", output_dir), ("working directory", settings.work_dir)):
+        if folder.is_relative_to(bids_dir):
+            inside = folder.relative_to(bids_dir).parts
+            if len(inside) < 2 or inside[0] != "derivatives":
+                raise StopRunError(
+                    exits.CANNOT_CREATE,
+                    f"The {name} {folder} lies inside the dataset {bids_dir}; choose one outside "
+                    f"it, or {bids_dir / 'derivatives' / 'alsflow'}.",
+                )
+    description = output_dir / "dataset_description.json"
+    if description.is_file():
+        try:
+            kind = json.loads(description.read_text(encoding="utf-8")).get("DatasetType", "raw")
+        except (OSError, ValueError, AttributeError):
+            kind = "unknown"
+        if kind == "raw":
+            raise StopRunError(
+                exits.CANNOT_CREATE,
+                f"The output folder {output_dir} is a raw dataset; choose another one.",
+            )
+
+
+def validate(settings: Settings, participants: Sequence[str], datatypes: Sequence[str]) -> None:
+    """Stop at errors of the BIDS validator in what this run reads."""
+    if settings.skip_bids_validation:
+        return
+    result = bids.validate(settings.bids_dir, participants, datatypes)
+    if result.elsewhere:
+        warn(
+            f"the BIDS validator found {result.elsewhere} errors in files that this run does not "
+            "read."
+        )
+    if result.errors:
+        shown = "\n  ".join(result.errors[:ERRORS_SHOWN])
+        more = len(result.errors) - ERRORS_SHOWN
+        more_text = f"\n  and {more} more" if more > 0 else ""
+        raise StopRunError(
+            exits.INVALID_DATASET,
+            f"{settings.bids_dir} is not valid BIDS ({result.version}); mend these, or give "
+            f"--skip-bids-validation:\n  {shown}{more_text}",
+        )
+
+
+def warn_about_participants(settings: Settings, visits: Sequence[bids.Visit]) -> None:
+    """People who are not in participants.tsv can be processed, but not enter the group level."""
+    listed = bids.participants_listed(settings.bids_dir)
+    if listed is None:
+        warn(f"{settings.bids_dir} has no participants.tsv; the group level will need one.")
+        return
+    missing = sorted({visit.participant for visit in visits} - listed)
+    if missing:
+        names = ", ".join(f"sub-{label}" for label in missing)
+        warn(f"participants.tsv does not list {names}; the group level will have n/a for them.")
+    absent = sorted(listed - bids.participants_present(settings.bids_dir))
+    if absent and not settings.participant_label:
+        names = ", ".join(f"sub-{label}" for label in absent)
+        warn(f"participants.tsv lists {names}, but the dataset has no such folder.")
+
+
+def tell_selection(selection: bids.Selection, bids_dir: Path, verbose: bool) -> None:
+    """Say who falls out; if verbose, every file that is read and every file left out."""
+    if selection.without:
+        names = ", ".join(f"sub-{label}" for label in selection.without)
+        warn(f"{names} have none of the sessions asked for.")
+    if not verbose:
+        return
+    for visit in selection.visits:
+        for query, paths in visit.files.items():
+            for path in paths:
+                print(f"selected  {path.relative_to(bids_dir)}  ({query})", file=sys.stderr)
+    for entry in selection.rejected:
+        print(f"rejected  {entry.path.relative_to(bids_dir)}  ({entry.rule})", file=sys.stderr)
+
+
+def show_requirements(visits: Sequence[bids.Visit], entries: Sequence[Entry]) -> None:
+    """Table of what was found, what is missing and what will run."""
+    table = Table("visit", "stream", "found", "what happens", "reason")
+    for visit in visits:
+        found = ", ".join(path.name for paths in visit.files.values() for path in paths) or "none"
+        for entry in entries:
+            if entry.belongs_to(visit):
+                state = SYMBOLS[entry.state]
+                table.add_row(visit.prefix, entry.stream, found, state, entry.reason or "")
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)
+    ready = sum(entry.state == "not-run" for entry in entries)
+    print(f"{ready} of {len(entries)} streams would run; nothing was written.")

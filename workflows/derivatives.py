@@ -1,0 +1,82 @@
+"""The output folder: that it can be written, and the files that describe it and the run."""
+
+from __future__ import annotations
+
+import json
+import os
+from urllib.parse import quote
+
+from alsflow import __version__
+from alsflow.interfaces import bids
+from alsflow.workflows import exits
+from alsflow.workflows.cache import exclusive, write_text
+from alsflow.workflows.execute import run_name
+from alsflow.workflows.exits import StopRunError
+from alsflow.workflows.settings import Settings, as_toml
+
+BIDS_VERSION = "1.10.0"
+# Names that BIDS does not have, or has only in drafts.
+BIDSIGNORE = """\
+*.html
+*_measures.tsv
+*_morph.tsv
+*_qc.json
+*_vbm.nii.gz
+*_xfm.*
+features*
+figures
+group
+logs
+manifest.json
+status.tsv
+"""
+
+
+def prepare_output(settings: Settings) -> None:
+    """Make the folders, and the files that describe the dataset and the run."""
+    for folder in (settings.output_dir / "logs", settings.work_dir):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".{os.getpid()}.probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StopRunError(
+                exits.CANNOT_CREATE,
+                f"{folder} cannot be written ({error.strerror}); choose another folder or change "
+                "its permissions.",
+            ) from None
+    with exclusive(settings.output_dir / "logs" / ".lock"):
+        write_text(settings.output_dir / ".bidsignore", BIDSIGNORE)
+        text = json.dumps(description(settings), indent=2) + "\n"
+        write_text(settings.output_dir / "dataset_description.json", text)
+        write_text(settings.output_dir / "logs" / f"{run_name(settings)}.toml", as_toml(settings))
+
+
+def description(settings: Settings) -> dict:
+    """Content of the dataset_description.json of the derivatives."""
+    source = {}
+    raw = settings.bids_dir / "dataset_description.json"
+    if raw.is_file():
+        try:
+            source = json.loads(raw.read_text(encoding="utf-8-sig"))
+        except ValueError:
+            source = {}
+    # relative: no names of machines and people in what is shared
+    entry = {"URL": quote(os.path.relpath(settings.bids_dir, settings.output_dir))}
+    if source.get("DatasetDOI"):
+        entry["DOI"] = str(source["DatasetDOI"])
+    checked = f"BIDS files checked by {bids.validator_version()}"
+    skipped = "BIDS validation was skipped"
+    generated = {
+        "Name": "alsflow",
+        "Version": __version__,
+        "Description": skipped if settings.skip_bids_validation else checked,
+    }
+    return {
+        "Name": f"alsflow - {source.get('Name', 'derivatives')}",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [generated],
+        "SourceDatasets": [entry],
+    }
