@@ -42,6 +42,7 @@ from alsflow.nodes.simulate.labels import TISSUES
 
 ATLAS = "neuromorphometrics"
 BIDS_VERSION = "1.10.0"
+LICENCE = "CC-BY-NC-4.0"  # that of the labels which shaped the deep grey matter
 STEP = 0.5  # of the noise; a finer stored scale makes files larger and images no better
 # Names of the atlas, without side, that make up each structure of a source.
 STRUCTURE_NAMES = {
@@ -215,7 +216,7 @@ def _describe(folder: Path, command: str) -> None:
         "Name": "Simulated multi-centre cohort of ALS and controls",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "raw",
-        "License": "CC0",
+        "License": LICENCE,
         "Authors": ["The alsflow developers"],
         "GeneratedBy": [software],
     }
@@ -247,7 +248,9 @@ Put into the group with ALS:
 
 `derivatives/truth/measures.tsv` holds each person's true values, counted on labels finer than
 the voxels, and `derivatives/truth/effects.tsv` the effect on each measure.
-Anatomy: {SPACE} template and Neuromorphometrics labels, deformed.
+
+The heads are deformations of the ICBM 2009a template ({SPACE}) with deep structures after labels
+provided by Neuromorphometrics, Inc. (CC BY-NC 4.0: non-commercial use).
 """
 
 

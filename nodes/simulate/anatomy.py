@@ -242,15 +242,10 @@ def _loss_curve(levels: NDArray, structure: NDArray) -> NDArray:
 
 
 def _lattice(source: Source) -> tuple[tuple[int, int, int], NDArray]:
-    """Grid along the world's axes over the tissue maps and `MARGIN` mm beyond."""
-    corners = apply_affine(
-        source.affine,
-        np.indices((2, 2, 2)).reshape(3, -1) * (np.array(source.gm.shape)[:, None] - 1),
-    )
+    """Grid along the world's axes over the brain and `MARGIN` mm beyond."""
     intracranial = np.argwhere(source.gm + source.wm + source.csf > 0.5).T
     edges = apply_affine(source.affine, intracranial)
-    low = np.maximum(corners.min(1), edges.min(1)) - MARGIN
-    high = edges.max(1) + MARGIN
+    low, high = edges.min(1) - MARGIN, edges.max(1) + MARGIN
     count = np.ceil((high - low) / LATTICE_SPACING).astype(int) + 1
     affine = np.diag([LATTICE_SPACING] * 3 + [1.0])
     affine[:3, 3] = low

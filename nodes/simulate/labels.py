@@ -86,8 +86,19 @@ def subdivision(affine: NDArray, finest: float = FINEST) -> tuple[int, int, int]
 
 
 @numba.njit(cache=True, fastmath=True, inline="always")
-def _corner(x, y, z, shape):
-    """First corner, and weights towards the second, clamped to a grid."""
+def _apply(matrix, x, y, z):
+    """Point moved by a (3, 4) matrix."""
+    return (
+        matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + matrix[0, 3],
+        matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z + matrix[1, 3],
+        matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z + matrix[2, 3],
+    )
+
+
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _corner(matrix, shape, x, y, z):
+    """First corner of the cell that holds a point, and weights of the second; clamped."""
+    x, y, z = _apply(matrix, x, y, z)
     x = min(max(x, 0.0), shape[0] - 1.001)
     y = min(max(y, 0.0), shape[1] - 1.001)
     z = min(max(z, 0.0), shape[2] - 1.001)
@@ -145,55 +156,76 @@ def _brain_class(outer, inner, structure):
     return CORTEX
 
 
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _displaced(displacement, to_lattice, x, y, z):
+    """Point moved by the displacement that the lattice holds there."""
+    i, j, k, u, v, w = _corner(to_lattice, displacement.shape, x, y, z)
+    return (
+        x + _blend(displacement, i, j, k, u, v, w, 0),
+        y + _blend(displacement, i, j, k, u, v, w, 1),
+        z + _blend(displacement, i, j, k, u, v, w, 2),
+    )
+
+
 @numba.njit(cache=True, fastmath=True)
-def _label(
-    classes, regions, grid_to_template, displacement, to_lattice, hull, layers,
-    template_to_levels, levels, structure, template_to_atlas, atlas, floor,
-):  # fmt: skip
-    """Fill `classes` and `regions`; matrices are (3, 4), `to_lattice` is (scale, x, y, z)."""
-    g, m, a = grid_to_template, template_to_levels, template_to_atlas
+def _inside_class(levels, structure, to_levels, floor, sulci, white, x, y, z):
+    """Class of a template point inside the skull; below the floor the canal goes on."""
+    i, j, k, u, v, w = _corner(to_levels, levels.shape, x, y, max(z, floor))
+    outer = sulci + _blend(levels, i, j, k, u, v, w, 0)
+    if z < floor:
+        return SPINAL_CSF if outer > 0 else CORD
+    inner = white + _blend(levels, i, j, k, u, v, w, 1)
+    near = structure[int(i + u + 0.5), int(j + v + 0.5), int(k + w + 0.5)]
+    return _brain_class(outer, inner, near)
+
+
+@numba.njit(cache=True, fastmath=True)
+def _class_at(hull, layers, to_lattice, levels, structure, to_levels, floor, x, y, z):
+    """Class of a template point."""
+    i, j, k, u, v, w = _corner(to_lattice, layers.shape, x, y, z)
+    surface = _blend(layers, i, j, k, u, v, w, SURFACE)
+    if surface > 0:
+        return AIR
+    beyond = _blend(hull, i, j, k, u, v, w, 0) - _blend(layers, i, j, k, u, v, w, RIM)
+    if beyond > 0:
+        return _outside_class(layers, i, j, k, u, v, w, -surface, beyond)
+    sulci = _blend(layers, i, j, k, u, v, w, SULCI)
+    white = _blend(layers, i, j, k, u, v, w, WHITE_SHIFT)
+    return _inside_class(levels, structure, to_levels, floor, sulci, white, x, y, z)
+
+
+@numba.njit(cache=True, fastmath=True)
+def _region_at(atlas, to_atlas, x, y, z):
+    """Atlas label nearest to a template point, 0 outside the atlas."""
+    p, q, r = _apply(to_atlas, x, y, z)
+    i, j, k = int(np.floor(p + 0.5)), int(np.floor(q + 0.5)), int(np.floor(r + 0.5))
+    if 0 <= i < atlas.shape[0] and 0 <= j < atlas.shape[1] and 0 <= k < atlas.shape[2]:
+        return atlas[i, j, k]
+    return 0
+
+
+@numba.njit(cache=True, fastmath=True)
+def _label(classes, regions, to_start, lattice_grids, level_grids, atlas_grids, floor):
+    """Fill `classes` and `regions`; each group of grids ends with its (3, 4) matrix."""
+    displacement, hull, layers, to_lattice = lattice_grids
+    levels, structure, to_levels = level_grids
+    atlas, to_atlas = atlas_grids
     for fx in range(classes.shape[0]):
         for fy in range(classes.shape[1]):
             for fz in range(classes.shape[2]):
-                x = g[0, 0] * fx + g[0, 1] * fy + g[0, 2] * fz + g[0, 3]
-                y = g[1, 0] * fx + g[1, 1] * fy + g[1, 2] * fz + g[1, 3]
-                z = g[2, 0] * fx + g[2, 1] * fy + g[2, 2] * fz + g[2, 3]
-                s = to_lattice[0]
-                lx, ly, lz = to_lattice[1], to_lattice[2], to_lattice[3]
-                i, j, k, u, v, w = _corner(x * s + lx, y * s + ly, z * s + lz, displacement.shape)
-                x += _blend(displacement, i, j, k, u, v, w, 0)
-                y += _blend(displacement, i, j, k, u, v, w, 1)
-                z += _blend(displacement, i, j, k, u, v, w, 2)
-                i, j, k, u, v, w = _corner(x * s + lx, y * s + ly, z * s + lz, layers.shape)
-                surface = _blend(layers, i, j, k, u, v, w, SURFACE)
-                if surface > 0:
-                    continue
-                beyond = _blend(hull, i, j, k, u, v, w, 0) - _blend(layers, i, j, k, u, v, w, RIM)
-                if beyond > 0:
-                    classes[fx, fy, fz] = _outside_class(
-                        layers, i, j, k, u, v, w, -surface, beyond
-                    )
-                    continue
-                outer = _blend(layers, i, j, k, u, v, w, SULCI)
-                inner = _blend(layers, i, j, k, u, v, w, WHITE_SHIFT)
-                canal = z < floor
-                at_z = max(z, floor)  # the canal goes on as the lowest slice
-                p = m[0, 0] * x + m[0, 1] * y + m[0, 2] * at_z + m[0, 3]
-                q = m[1, 0] * x + m[1, 1] * y + m[1, 2] * at_z + m[1, 3]
-                r = m[2, 0] * x + m[2, 1] * y + m[2, 2] * at_z + m[2, 3]
-                i, j, k, u, v, w = _corner(p, q, r, levels.shape)
-                outer += _blend(levels, i, j, k, u, v, w, 0)
-                if canal:
-                    classes[fx, fy, fz] = SPINAL_CSF if outer > 0 else CORD
-                    continue
-                inner += _blend(levels, i, j, k, u, v, w, 1)
-                near = structure[int(i + u + 0.5), int(j + v + 0.5), int(k + w + 0.5)]
-                classes[fx, fy, fz] = _brain_class(outer, inner, near)
-                p = a[0, 0] * x + a[0, 1] * y + a[0, 2] * z + a[0, 3] + 0.5
-                q = a[1, 0] * x + a[1, 1] * y + a[1, 2] * z + a[1, 3] + 0.5
-                r = a[2, 0] * x + a[2, 1] * y + a[2, 2] * z + a[2, 3] + 0.5
-                if 0 <= p < atlas.shape[0] and 0 <= q < atlas.shape[1] and 0 <= r < atlas.shape[2]:
-                    regions[fx, fy, fz] = atlas[int(p), int(q), int(r)]
+                x, y, z = _apply(to_start, fx, fy, fz)
+                x, y, z = _displaced(displacement, to_lattice, x, y, z)
+                label = _class_at(
+                    hull, layers, to_lattice, levels, structure, to_levels, floor, x, y, z
+                )
+                classes[fx, fy, fz] = label
+                if CSF <= label < CORD:
+                    regions[fx, fy, fz] = _region_at(atlas, to_atlas, x, y, z)
+
+
+def _pull(affine: NDArray) -> NDArray:
+    """Matrix (3, 4) from mm to voxels of a grid."""
+    return np.ascontiguousarray(np.linalg.inv(affine)[:3])
 
 
 def cut_labels(
@@ -221,22 +253,16 @@ def cut_labels(
     scale[:3, 3] = (1 / np.array(factors) - 1) / 2
     fine_affine = np.asarray(affine, float) @ scale
     blueprint = anatomy.blueprint
-    lattice = np.linalg.inv(blueprint.lattice_affine)
+    to_lattice = _pull(blueprint.lattice_affine)
     classes = np.zeros(fine_shape, np.uint8)
     regions = np.zeros(fine_shape, np.uint8)
     _label(
         classes,
         regions,
         np.ascontiguousarray((anatomy.world_to_template @ fine_affine)[:3]),
-        anatomy.displacement,
-        np.array([lattice[0, 0], *lattice[:3, 3]]),
-        blueprint.hull[..., None],
-        anatomy.layers,
-        np.ascontiguousarray(np.linalg.inv(blueprint.affine)[:3]),
-        blueprint.levels,
-        blueprint.structure,
-        np.ascontiguousarray(np.linalg.inv(blueprint.atlas_affine)[:3]),
-        blueprint.atlas,
+        (anatomy.displacement, blueprint.hull[..., None], anatomy.layers, to_lattice),
+        (blueprint.levels, blueprint.structure, _pull(blueprint.affine)),
+        (blueprint.atlas, _pull(blueprint.atlas_affine)),
         blueprint.floor,
     )
     labels = FineLabels(classes, regions, fine_affine, factors, np.zeros(256))

@@ -1,3 +1,4 @@
+import inspect
 import json
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import pandas as pd
 import pytest
 
 from alsflow import cli_simulate
+from alsflow.interfaces.normalise import GAP_REACH
 from alsflow.interfaces.simulate import atlas_regions, template_source, write_cohort
+from alsflow.nodes.atlas import fill_gaps
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.simulate.anatomy import prepare_blueprint
 from alsflow.nodes.simulate.cohort import (
@@ -19,6 +22,7 @@ from alsflow.nodes.simulate.cohort import (
     head_measures,
     scan_person,
 )
+from alsflow.nodes.stats.catalogue import parse_catalogue
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "bids_example"
 SMALL = Design(2, 2, 2, seed=3, voxels=((4.0, 4.0, 4.0), (4.0, 3.5, 4.0)))
@@ -177,6 +181,22 @@ def test_the_example_in_the_repository_is_what_its_command_makes():
     true = true[true["participant_id"] == "sub-01"].set_index("measure")["value"]
     for name, (value, _) in head_measures(head, regions)[0].items():
         assert value == pytest.approx(true[name], rel=1e-3, abs=1e-3)
+
+
+def test_the_truth_of_the_example_is_plausible_and_speaks_of_the_catalogue():
+    catalogue = parse_catalogue((EXAMPLE.parent / "workflows/data/measures.toml").read_text())
+    true = table(EXAMPLE / "derivatives" / "truth" / "measures.tsv")
+    assert set(true["measure"]) == set(catalogue.measures)
+    known = [catalogue.measures[name] for name in true["measure"]]
+    assert list(true["unit"]) == [measure.unit for measure in known]
+    low, high = np.array([(measure.low, measure.high) for measure in known]).T
+    unusual = (true["value"] < low) | (true["value"] > high)
+    assert unusual.mean() < 0.01, true[unusual]
+
+
+def test_regions_are_closed_as_far_as_the_anatomical_stream_closes_them():
+    reach = inspect.signature(fill_gaps).parameters["reach"].default
+    assert reach == GAP_REACH
 
 
 def test_the_example_fits_a_repository():
