@@ -7,6 +7,7 @@ import os
 import zlib
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -37,7 +38,7 @@ def read_volume(path: str | Path) -> tuple[NDArray, NDArray]:
     """Scaled data and affine of an image; a file that cannot be read is refused in words."""
     name = Path(path).name
     try:
-        image = nib.load(path)
+        image = cast(nib.Nifti1Image, nib.load(path))
         data = np.asanyarray(image.dataobj)
     except (EOFError, zlib.error) as error:
         raise BadInputError(

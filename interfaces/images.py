@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -12,14 +13,14 @@ from numpy.typing import DTypeLike, NDArray
 
 def load(path: str | Path, dtype: DTypeLike = np.float32) -> tuple[NDArray, nib.Nifti1Image]:
     """Array and image of one file; singleton dimensions beyond the third are dropped."""
-    image = nib.load(path)
+    image = cast(nib.Nifti1Image, nib.load(path))
     data = np.asanyarray(image.dataobj)
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     return data.astype(dtype, copy=False), image
 
 
-def save(data: NDArray, affine: NDArray, path: str | Path, dtype: DTypeLike = None) -> str:
+def save(data: NDArray, affine: NDArray, path: str | Path, dtype: DTypeLike | None = None) -> str:
     """Write one NIfTI-1 file whole or not at all; returns its path as text.
 
     Parameters
@@ -41,12 +42,22 @@ def save(data: NDArray, affine: NDArray, path: str | Path, dtype: DTypeLike = No
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
+    return write_image(image, path)
+
+
+def write_image(image: nib.Nifti1Image, path: Path) -> str:
+    """Write an image under a temporary name beside `path`, then rename it."""
     partial = path.with_name(f".{os.getpid()}.{path.name}")
-    nib.save(image, partial)
-    os.replace(partial, path)
+    try:
+        nib.save(image, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return str(path)
 
 
-def save_like(image: nib.Nifti1Image, data: NDArray, path: str | Path, dtype: DTypeLike = None):
+def save_like(
+    image: nib.Nifti1Image, data: NDArray, path: str | Path, dtype: DTypeLike | None = None
+) -> str:
     """Write `data` on the grid of `image`; see `save`."""
     return save(data, image.affine, path, dtype)

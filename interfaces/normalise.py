@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
+from numpy.typing import NDArray
 
-from alsflow.interfaces.anat import write_json
+from alsflow.interfaces.anat import read_template, write_json
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.images import load, save
-from alsflow.interfaces.template import template_file
 from alsflow.interfaces.warps import load_warp, save_warp
 from alsflow.nodes.anat.normalise import (
     fit_metrics,
@@ -31,13 +31,18 @@ NATIVE_VOXEL = 2.0  # mm, grid on which the smooth map from native to template s
 GAP_REACH = 3.0  # mm from a label within which unlabelled voxels take it
 
 
-def template_maps(voxel: float):
-    """Grey and white matter of the template on a grid of `voxel` mm, and its affine."""
-    gm, image = load(template_file("gm"))
-    wm, _ = load(template_file("wm"))
-    shape, affine = grid_over(gm.shape, image.affine, voxel)
-    maps = tuple(shrink(data / 255, image.affine, shape, affine) for data in (gm, wm))
-    return maps, affine
+def template_maps(voxel: float) -> tuple[tuple[NDArray, NDArray], NDArray]:
+    """Grey and white matter of the template on a grid of `voxel` mm, and its affine.
+
+    The template's maps call the pallidum and part of the thalamus white; the segmentation calls
+    them grey, as anatomy does. Left as they are, the striatum would be stretched over them.
+    """
+    template = read_template()
+    gm = template.gm + template.deep * template.wm
+    wm = (1 - template.deep) * template.wm
+    shape, affine = grid_over(gm.shape, template.affine, voxel)
+    grey, white = (shrink(data, template.affine, shape, affine) for data in (gm, wm))
+    return (grey, white), affine
 
 
 class _NormaliseInputSpec(CodedInputSpec):

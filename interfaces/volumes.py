@@ -58,9 +58,8 @@ class MeasureVolumes(CodedInterface):
 
     def _run_interface(self, runtime):
         folder = Path(runtime.cwd)
-        maps, image = {}, None
-        for name in ("gm", "wm", "csf"):
-            maps[name], image = load(getattr(self.inputs, f"{name}_file"))
+        image = load(self.inputs.gm_file)[1]
+        maps = {k: load(getattr(self.inputs, f"{k}_file"))[0] for k in ("gm", "wm", "csf")}
         qc = [json.loads(Path(path).read_text()) for path in
               (self.inputs.qc_file, self.inputs.fit_file)]  # fmt: skip
         flags = [flag for part in qc for flag in part["flags"]]

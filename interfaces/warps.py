@@ -7,13 +7,14 @@ points, RAS+ mm, shape (3, x, y, z).
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from alsflow.interfaces.images import write_image
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import grid_points
 
@@ -30,15 +31,12 @@ def save_warp(points: NDArray, affine: NDArray, path: str | Path) -> str:
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    nib.save(image, partial)
-    os.replace(partial, path)
-    return str(path)
+    return write_image(image, path)
 
 
 def load_warp(path: str | Path) -> tuple[NDArray, NDArray]:
     """Map of points (3, x, y, z), RAS+ mm, and the affine of its grid."""
-    image = nib.load(path)
+    image = cast(nib.Nifti1Image, nib.load(path))
     if len(image.shape) != 5 or image.shape[3:] != (1, 3):
         raise BadInputError(f"{Path(path).name} is no displacement field (shape {image.shape})")
     field = np.moveaxis(np.asarray(image.dataobj, np.float32)[:, :, :, 0, :], -1, 0)

@@ -29,13 +29,13 @@ from alsflow.nodes.geometry import apply_affine, grid_points, resample, voxel_si
 FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))  # full width at half maximum of a Gaussian of SD 1
 # Composed updates by SSD fit individual gyri best for their roughness: docs/normalisation.md
 GREEDY = WarpSettings(
-    metric="SSD", iterations=(40, 30, 20), smoothing=(1.4, 0.5), scheme="composed"
+    metric="SSD", iterations=(30, 20, 10), smoothing=(1.4, 0.5), scheme="composed"
 )
 LEAST_JACOBIAN = 0.02  # of the warp without its affine part; below, the field is smoothed
 LEAST_DICE = 0.7  # good normalisations of adults reach .85 and more
 UNFOLD_ROUNDS = 100
-INVERSE_ROUNDS = 20
-INVERSE_ERROR = 0.01  # mm
+INVERSE_ROUNDS = 15
+INVERSE_ERROR = 0.004  # mm, mean over the grid, most of which is air
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,10 @@ def normalise(
     settings : WarpSettings
         How Greedy runs.
     """
-    warp = register_maps(
-        template, template_affine, maps, affine, start, settings=settings, inverse=True
-    )
+    # Greedy's own inverse costs as much as the warp and is less exact
+    warp = register_maps(template, template_affine, maps, affine, start, settings=settings)
     field = unfolded(warp.displacement, template_affine)
-    warp = Warp(field, warp.affine, warp.start, inverted(field, template_affine, warp.inverse))
+    warp = Warp(field, warp.affine, warp.start, inverted(field, template_affine))
     to_native = fixed_to_moving(warp)
     shape, grid_affine = native_grid
     to_template = moving_to_fixed(warp, grid_points(shape, grid_affine))
@@ -118,7 +117,7 @@ def inside(points: NDArray, shape: tuple[int, ...], affine: NDArray) -> NDArray:
     """Whether each point (3, ...), mm, lies between the voxel centres of a grid."""
     voxels = apply_affine(np.linalg.inv(affine), points)
     ends = np.array(shape[:3]).reshape(3, *[1] * (points.ndim - 1)) - 1
-    return ((voxels >= 0) & (voxels <= ends)).all(axis=0)
+    return np.asarray(((voxels >= 0) & (voxels <= ends)).all(axis=0))
 
 
 def native_jacobian(
@@ -171,7 +170,7 @@ def _unfold_box(
         field[part] += weight * (smooth - field[part])
 
 
-def inverted(displacement: NDArray, affine: NDArray, guess: NDArray | None = None) -> NDArray:
+def inverted(displacement: NDArray, affine: NDArray) -> NDArray:
     """Inverse of a displacement field by fixed-point iteration, on the same grid.
 
     Parameters
@@ -180,17 +179,19 @@ def inverted(displacement: NDArray, affine: NDArray, guess: NDArray | None = Non
         Field in mm whose map ``x + displacement(x)`` does not fold.
     affine : (4, 4) array
         Voxels to mm.
-    guess : (3, x, y, z) array, optional
-        Where to start, mm.
     """
     still = grid_points(displacement.shape[1:], affine)
-    inverse = np.zeros_like(displacement) if guess is None else guess.astype(np.float32)
+    inverse = np.zeros_like(displacement)
+    step = np.ones(displacement.shape[1:], np.float32)
+    last = np.full(displacement.shape[1:], np.inf, np.float32)
     for _ in range(INVERSE_ROUNDS):
-        landed = displaced(still + inverse, displacement, affine)
-        error = landed - still
-        inverse = inverse - 0.7 * error  # damped: steep fields overshoot otherwise
-        if np.sqrt((error**2).sum(axis=0)).mean() < INVERSE_ERROR:
+        error = displaced(still + inverse, displacement, affine) - still
+        size = np.sqrt((error**2).sum(axis=0))
+        if size.mean() < INVERSE_ERROR:
             break
+        step *= np.where(size > 0.9 * last, 0.6, 1.0)  # where the field is steep, it overshoots
+        inverse -= step * error
+        last = size
     return inverse
 
 

@@ -1,0 +1,56 @@
+"""The sink writes everything that was asked for, whole, or nothing."""
+
+import json
+
+import pytest
+
+from alsflow.interfaces.derivatives import SaveOutputs, copy_whole
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source.txt"
+    path.write_text("content")
+    return path
+
+
+def sink(tmp_path, **files):
+    targets = {"map": "sub-01/anat/sub-01_map.nii.gz", "table": "sub-01/sub-01_table.tsv"}
+    return SaveOutputs(
+        keys=["map", "table"], folder=str(tmp_path / "out"), targets=targets,
+        sidecars={"map": {"Description": "A map."}}, **files,
+    )  # fmt: skip
+
+
+def test_files_and_sidecars_land_where_they_should(tmp_path, source):
+    interface = sink(tmp_path)
+    interface.inputs.map_file = interface.inputs.table_file = str(source)
+    found = interface.run(cwd=str(tmp_path)).outputs.out_files
+    assert len(found) == 3
+    assert (tmp_path / "out/sub-01/sub-01_table.tsv").read_text() == "content"
+    beside = tmp_path / "out/sub-01/anat/sub-01_map.json"
+    assert json.loads(beside.read_text()) == {"Description": "A map."}
+    assert not list((tmp_path / "out").rglob(".*"))
+
+
+def test_an_output_that_was_not_made_is_an_error(tmp_path, source):
+    interface = sink(tmp_path)
+    interface.inputs.map_file = str(source)
+    with pytest.raises(RuntimeError, match="outputs were not made: table"):
+        interface.run(cwd=str(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_copy_that_fails_leaves_the_old_file_and_no_part(tmp_path, source, monkeypatch):
+    target = tmp_path / "out" / "map.nii.gz"
+    copy_whole(source, target)
+
+    def full(origin, goal):
+        goal.write_text("con")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("alsflow.interfaces.derivatives.shutil.copyfile", full)
+    with pytest.raises(OSError, match="No space"):
+        copy_whole(source, target)
+    assert target.read_text() == "content"
+    assert [path.name for path in target.parent.iterdir()] == ["map.nii.gz"]
