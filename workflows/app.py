@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +27,7 @@ from alsflow.workflows.checks import (
 from alsflow.workflows.derivatives import prepare_output
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.machine import limit_threads
-from alsflow.workflows.manifest import DISK_FULL, REPORT, Entry, Manifest, disk_sentence
+from alsflow.workflows.manifest import DISK_FULL, REPORT, Entry, Key, Manifest, disk_sentence
 from alsflow.workflows.settings import Settings
 
 logger = logging.getLogger("alsflow")
@@ -153,17 +153,18 @@ def _execute(
     from alsflow.workflows.progress import Progress
 
     with execute.exclusively(settings, locks), execute.logged(execute.log_file(settings)):
+        progress = Progress(manifest, settings.nprocs, verbose=verbose)
         manifest.start()
         try:
             workflow = init()
             if workflow.list_node_names():
-                with Progress(manifest, settings.nprocs, verbose=verbose) as progress:
+                with progress:
                     execute.run(workflow, settings, [manifest, progress])
         finally:
             manifest.close("the run ended before it")
         if report is not None:
             _report(report, manifest)
-    return _conclude(settings, manifest)
+    return _conclude(settings, manifest, progress.told)
 
 
 def _report(report: Callable[[Manifest], None], manifest: Manifest) -> None:
@@ -174,11 +175,12 @@ def _report(report: Callable[[Manifest], None], manifest: Manifest) -> None:
         manifest.note_failure(Entry(*REPORT), "writing the pages", traceback.format_exc())
 
 
-def _conclude(settings: Settings, manifest: Manifest) -> int:
+def _conclude(settings: Settings, manifest: Manifest, told: Collection[Key]) -> int:
+    """Say what was not said while the run went on, and give its exit code."""
     counts: dict[str, int] = {}
     for entry in manifest.entries:
         counts[entry.state] = counts.get(entry.state, 0) + 1
-        if entry.state in ("refused", "absent", "failed", "not-run"):
+        if entry.state != "done" and entry.key not in told:
             warn(f"{entry.stream}: {entry.state}: {entry.reason}")
     total = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
     print(f"alsflow: {total}. See {settings.output_dir / 'status.tsv'}.", file=sys.stderr)

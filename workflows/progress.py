@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from alsflow.workflows.manifest import Manifest
+from alsflow.workflows.manifest import Key, Manifest
 
 PLAIN_INTERVAL = 30.0  # s between two plain lines while nothing ends
 SHOWN_RUNNING = 6  # steps named in the table
@@ -52,7 +52,7 @@ class Progress:
         self._cached = self._done = self._failed = self._total = 0
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._last_line = time.monotonic()
-        self._told: set = set()
+        self.told: set[Key] = set()  # entries of which the end has been shown
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -101,9 +101,8 @@ class Progress:
         self._running.pop(node, None)
         self._open.discard(node)
         self._failed += 1
-        if self._manifest.failures:
-            failure = self._manifest.failures[-1]
-            self._say(f"{_short(node)} failed: {failure.cause}")
+        if self._manifest.entry_of(node).key in self.told and self._manifest.failures:
+            self._say(f"{_short(node)} failed too: {self._manifest.failures[-1].cause}")
         self._tell_streams()
         self._refresh()
 
@@ -144,6 +143,8 @@ class Progress:
         now = time.monotonic()
         left = 0.0
         for node in self._open:
+            if self._manifest.entry_of(node).state != "not-run":
+                continue  # what follows a failed step never runs
             spent = now - self._running[node] if node in self._running else 0.0
             left += max(0.0, known.get(node.name, usual) - spent)
         return left / self._processes
@@ -152,10 +153,11 @@ class Progress:
 
     def _tell_streams(self) -> None:
         for entry in self._manifest.entries:
-            if entry.state != "not-run" and entry.key not in self._told:
-                self._told.add(entry.key)
-                reason = f": {entry.reason}" if entry.reason and entry.state == "flagged" else ""
-                prefix = f"{entry.prefix} " if entry.participant else ""
+            if entry.state != "not-run" and entry.key not in self.told:
+                self.told.add(entry.key)
+                reason = f": {entry.reason}" if entry.reason else ""
+                named = not entry.participant or entry.prefix in reason
+                prefix = "" if named else f"{entry.prefix} "
                 self._say(f"{prefix}{entry.stream}: {entry.state}{reason}")
 
     def _say(self, text: str) -> None:
