@@ -46,7 +46,9 @@ STRUCTURES = {
     "ventricles": 0.15,
     "brainstem": 0.4,
 }
-DEEP_GREY = ("striatum", "thalamus", "pallidum")
+# Grey matter that the template's maps call white in part. The striatum is grey in them already;
+# made solid after labels drawn on other brains it would outgrow the template's own.
+SOLID_GREY = ("thalamus", "pallidum")
 LAYERS = ("surface", "rim", "skull", "fat", "marbling", "air", "eye", "sulci", "white")
 DEFORMATION_SCALES = {30.0: 2.7, 14.0: 1.5, 7.0: 0.8}  # smoothing, mm: amplitude, mm
 SKIN = 2.0  # mm
@@ -204,18 +206,18 @@ def _indicator(source: Source, structure: str, smoothing: float) -> NDArray:
 
 
 def _levels(source: Source) -> NDArray:
-    """Level functions of the tissue maps: sharpened, deep grey and brainstem made solid."""
+    """Level functions of the sharpened tissue maps, thalamus, pallidum, brainstem made solid."""
     intracranial = source.gm + source.wm + source.csf
     csf = np.where(intracranial > 0.5, source.csf, 1.0)
     csf = SULCUS_GAIN * (csf + SULCUS_SHARPENING * _high_pass(csf, source.affine))
     wm = WHITE_GAIN * (source.wm + WHITE_SHARPENING * _high_pass(source.wm, source.affine))
     outer = csf - np.maximum(source.gm, source.wm)
     inner = wm - source.gm
-    for structure in (*DEEP_GREY, "brainstem"):
+    for structure in (*SOLID_GREY, "brainstem"):
         share = np.clip(4 * _indicator(source, structure, 1.0) - 1.5, 0, 1)
-        side = -1.0 if structure in DEEP_GREY else 1.0
+        side = -1.0 if structure in SOLID_GREY else 1.0
         inner = (1 - share) * inner + share * side
-        if structure in DEEP_GREY:
+        if structure in SOLID_GREY:
             outer = (1 - share) * outer - share
     return np.stack([outer, inner], axis=-1).astype(np.float32)
 

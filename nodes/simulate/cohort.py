@@ -141,6 +141,8 @@ def check_design(design: Design, regions: Regions) -> None:
         raise BadInputError("a cohort needs at least one person")
     if design.n_sites < 1:
         raise BadInputError("a cohort needs at least one site")
+    if design.seed < 0:
+        raise BadInputError(f"the seed {design.seed} is negative; give 0 or more")
     for voxel in design.voxels:
         if not all(0.5 <= edge <= 4 for edge in voxel):
             raise BadInputError(f"voxels of {voxel} mm cannot be drawn; edges run from 0.5 to 4")

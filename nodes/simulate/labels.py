@@ -85,7 +85,9 @@ def subdivision(affine: NDArray, finest: float = FINEST) -> tuple[int, int, int]
     return x, y, z
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+# Compiled anew in each process (2 s): numba's cache wants a folder that can be written, which an
+# installed package in a container may not have.
+@numba.njit(fastmath=True, inline="always")
 def _apply(matrix, x, y, z):
     """Point moved by a (3, 4) matrix."""
     return (
@@ -95,7 +97,7 @@ def _apply(matrix, x, y, z):
     )
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(fastmath=True, inline="always")
 def _corner(matrix, shape, x, y, z):
     """First corner of the cell that holds a point, and weights of the second; clamped."""
     x, y, z = _apply(matrix, x, y, z)
@@ -106,7 +108,7 @@ def _corner(matrix, shape, x, y, z):
     return i, j, k, x - i, y - j, z - k
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(fastmath=True, inline="always")
 def _blend(grid, i, j, k, u, v, w, c):
     """Trilinear value of channel `c`."""
     low = (grid[i, j, k, c] * (1 - u) + grid[i + 1, j, k, c] * u) * (1 - v) + (
@@ -118,7 +120,7 @@ def _blend(grid, i, j, k, u, v, w, c):
     return low * (1 - w) + high * w
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(fastmath=True)
 def _outside_class(layers, i, j, k, u, v, w, depth, beyond):
     """Class outside the skull's inner face: `depth` under the skin, `beyond` that face, mm."""
     thickness = _blend(layers, i, j, k, u, v, w, SKULL)
@@ -144,7 +146,7 @@ def _outside_class(layers, i, j, k, u, v, w, depth, beyond):
     return MUSCLE
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(fastmath=True)
 def _brain_class(outer, inner, structure):
     """Class of a point inside the skull from its two levels and its structure."""
     if outer > 0:
@@ -156,7 +158,7 @@ def _brain_class(outer, inner, structure):
     return CORTEX
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@numba.njit(fastmath=True, inline="always")
 def _displaced(displacement, to_lattice, x, y, z):
     """Point moved by the displacement that the lattice holds there."""
     i, j, k, u, v, w = _corner(to_lattice, displacement.shape, x, y, z)
@@ -167,7 +169,7 @@ def _displaced(displacement, to_lattice, x, y, z):
     )
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(fastmath=True)
 def _inside_class(levels, structure, to_levels, floor, sulci, white, x, y, z):
     """Class of a template point inside the skull; below the floor the canal goes on."""
     i, j, k, u, v, w = _corner(to_levels, levels.shape, x, y, max(z, floor))
@@ -179,7 +181,7 @@ def _inside_class(levels, structure, to_levels, floor, sulci, white, x, y, z):
     return _brain_class(outer, inner, near)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(fastmath=True)
 def _class_at(hull, layers, to_lattice, levels, structure, to_levels, floor, x, y, z):
     """Class of a template point."""
     i, j, k, u, v, w = _corner(to_lattice, layers.shape, x, y, z)
@@ -194,7 +196,7 @@ def _class_at(hull, layers, to_lattice, levels, structure, to_levels, floor, x, 
     return _inside_class(levels, structure, to_levels, floor, sulci, white, x, y, z)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(fastmath=True)
 def _region_at(atlas, to_atlas, x, y, z):
     """Atlas label nearest to a template point, 0 outside the atlas."""
     p, q, r = _apply(to_atlas, x, y, z)
@@ -204,7 +206,7 @@ def _region_at(atlas, to_atlas, x, y, z):
     return 0
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(fastmath=True)
 def _label(classes, regions, to_start, lattice_grids, level_grids, atlas_grids, floor):
     """Fill `classes` and `regions`; each group of grids ends with its (3, 4) matrix."""
     displacement, hull, layers, to_lattice = lattice_grids
@@ -319,7 +321,7 @@ def _depth_of_grey(
     return (x, y, z), grey & here[x, y, z], depth
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _count(classes, factors, table, totals):
     """Sum rows of `table` by class over the sub-voxels of each voxel into `totals`."""
     columns = table.shape[1]

@@ -113,6 +113,7 @@ def test_effects_that_cannot_be_made_are_refused(effects, words):
         ({"n_patients": 0, "n_controls": 0}, "at least one person"),
         ({"n_patients": -1}, "at least one person"),
         ({"n_sites": 0}, "one site"),
+        ({"seed": -1}, "negative"),
         ({"voxels": ((1.0, 1.0, 4.1),)}, "0.5 to 4"),
     ],
 )
