@@ -25,6 +25,8 @@ FIELD_STRENGTH = 3.0  # log odds that unanimous neighbours add
 FIELD_TURNS = 10
 FAR = 0.98  # prior of not being brain above which the intensities are those of the outside
 OUTSIDE_ODDS = 10.0
+SKULL_TURNS = 3
+FOLLOW_SIGMA = 4.0  # mm
 EVIDENCE_LIMIT = 4.0  # log odds; no single voxel is believed further
 TISSUE_REACH = 1.2  # mm beyond solid tissue where a voxel may hold a share of tissue
 
@@ -44,20 +46,20 @@ class Grid:
         return volume
 
 
-def settle(log_odds: NDArray, zooms: NDArray) -> NDArray:
+def settle(odds: NDArray, zooms: NDArray) -> NDArray:
     """Probability of the inside under neighbours that agree: a mean field.
 
     Parameters
     ----------
-    log_odds : (x, y, z) array
-        Of inside against outside, each voxel by itself.
+    odds : (x, y, z) array
+        Log odds of inside against outside, each voxel by itself.
     zooms : (3,) array
         Voxel size, mm.
     """
-    inside = 1 / (1 + np.exp(-log_odds))
+    inside = 1 / (1 + np.exp(-odds))
     for _ in range(FIELD_TURNS):
         around = ndimage.gaussian_filter(inside, FIELD_SIGMA / zooms, mode="nearest", truncate=3)
-        inside = 1 / (1 + np.exp(-(log_odds + FIELD_STRENGTH * (2 * around - 1))))
+        inside = 1 / (1 + np.exp(-(odds + FIELD_STRENGTH * (2 * around - 1))))
     return inside.astype(np.float32)
 
 
@@ -84,10 +86,21 @@ def inside_skull(
     like /= brain.sum(axis=0) + 1e-6
     far = bins[priors[OTHER] > FAR]
     beyond = smooth_histogram(np.bincount(far, minlength=BINS) + 1.0)[bins]
-    ratio = np.log(like + 1e-3) - np.log(beyond)
-    near = np.log(priors[NEAR] / (1 - priors[NEAR]))
-    log_odds = np.clip(ratio, -EVIDENCE_LIMIT, EVIDENCE_LIMIT) + near
-    return settle(grid.lay(log_odds, -OUTSIDE_ODDS), grid.zooms)[grid.at]
+    ratio = np.clip(np.log(like + 1e-3) - np.log(beyond), -EVIDENCE_LIMIT, EVIDENCE_LIMIT)
+    expected = near = log_odds(priors[NEAR])
+    for turn in range(SKULL_TURNS):
+        inside = settle(grid.lay(ratio + expected, -OUTSIDE_ODDS), grid.zooms)
+        if turn + 1 < SKULL_TURNS:
+            # the template errs by whole regions: let half its word follow what was found
+            found = ndimage.gaussian_filter(inside, FOLLOW_SIGMA / grid.zooms)[grid.at]
+            expected = (near + log_odds(found)) / 2
+    return inside[grid.at]
+
+
+def log_odds(probability: NDArray) -> NDArray:
+    """Log odds, kept from the extremes."""
+    bounded = np.clip(probability, NEAR_LIMIT, 1 - NEAR_LIMIT)
+    return np.log(bounded / (1 - bounded))
 
 
 def with_edge(priors: NDArray, inside: NDArray) -> NDArray:
