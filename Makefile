@@ -1,12 +1,14 @@
 # make demo   a simulated cohort from scans to the first group result
 # make test   every test
+# make lint types   what else must pass before a change lands
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Telemetry of the libraries stays off, and one process uses one thread unless told otherwise.
+DEMO := build/demo
+# The libraries' telemetry stays off.
 export NO_ET := 1
 
-.PHONY: demo test lint types install clean
+.PHONY: demo test lint types benchmark install clean
 
 install: $(VENV)/.installed
 
@@ -15,6 +17,12 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	touch $@
+
+# A second call finds everything in the cache and takes seconds.
+demo: install
+	$(BIN)/alsflow bids_example $(DEMO)/out participant --work-dir $(DEMO)/work
+	$(BIN)/alsflow bids_example $(DEMO)/out group --work-dir $(DEMO)/work
+	$(BIN)/python -m alsflow.cli_demo bids_example $(DEMO)/out
 
 lint: install
 	$(BIN)/ruff check .
@@ -27,7 +35,10 @@ types: install
 	  -p alsflow.nodes -p alsflow.workflows -p alsflow.interfaces -m alsflow.cli
 
 test: install
-	$(BIN)/pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+benchmark: install
+	$(BIN)/python benchmarks/stream.py
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
