@@ -137,7 +137,10 @@ def run_group(settings: Settings, dry_run: bool) -> int:
             entry.state, entry.reason = "refused", str(error)
             return Workflow(name="group_wf")
 
-    return _execute(init, settings, manifest, locks=["group"])
+    code = _execute(init, settings, manifest, locks=["group"])
+    if entry.state != "done":
+        group.withdraw_group(settings)  # an older result would be read as this one
+    return code
 
 
 def _execute(

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from alsflow import cli_demo
+from alsflow.cli import main
 from alsflow.interfaces.group import TABLE_NAME, find_tables, read_levels, read_states, read_tests
 from alsflow.nodes.errors import BadInputError
 from alsflow.workflows.group import init_group_wf, requested_group, withdraw_group
@@ -457,3 +458,21 @@ def test_missing_files_are_named(simulated, tmp_path, capsys):
     bids, _ = again(simulated, tmp_path, INJECTED)
     assert cli_demo.main([bids, str(tmp_path)]) == 66
     assert "features_wide.tsv is not there" in capsys.readouterr().err
+
+
+def test_a_run_that_is_refused_withdraws_the_older_result(tmp_path, capsys):
+    bids, output = write_cohort(tmp_path, 16)
+    (bids / "dataset_description.json").write_text('{"Name": "cohort", "BIDSVersion": "1.10.0"}')
+    words = [str(bids), str(output), "group", "-w", str(tmp_path / "work"),
+             "--skip-bids-validation"]  # fmt: skip
+    assert main(words) == 0
+    assert (output / "group.html").is_file()
+    table = bids / "participants.tsv"
+    whole = table.read_text()
+    table.write_text("\n".join(whole.splitlines()[:4]) + "\n")  # three people cannot be compared
+    assert main(words) == 65
+    assert not (output / "group.html").exists()
+    assert "people" in capsys.readouterr().err
+    table.write_text(whole)
+    assert main(words) == 0
+    assert (output / "group.html").is_file()
