@@ -33,7 +33,13 @@ SHORT_NAMES = {"sub": "subject", "ses": "session", "acq": "acquisition", "ce": "
                "rec": "reconstruction", "dir": "direction", "mod": "modality",
                "desc": "description"}  # fmt: skip
 # Errors of the validator that are no obstacle: `participants_listed` serves to say them better.
-SAID_OTHERWISE = {"PARTICIPANT_ID_MISMATCH"}
+# The others concern the content of one image: its stream refuses that person and no other.
+SAID_OTHERWISE = {
+    "PARTICIPANT_ID_MISMATCH",
+    "NIFTI_HEADER_UNREADABLE",
+    "EMPTY_FILE",
+    "T1W_FILE_WITH_TOO_MANY_DIMENSIONS",
+}
 IMAGE_EXTENSIONS = (".nii.gz", ".nii")
 
 
