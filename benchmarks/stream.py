@@ -19,6 +19,7 @@ os.environ.setdefault("NO_ET", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import networkx as nx
+from nipype import logging
 
 from alsflow.interfaces.bids import Visit
 from alsflow.workflows.anat import init_anat_stream_wf
@@ -73,6 +74,7 @@ def measure(scan: Path) -> list[tuple[str, float, float, float]]:
 
 
 def main(scans: list[Path]) -> None:
+    logging.getLogger("nipype.workflow").setLevel("ERROR")
     for scan in scans:
         rows = measure(scan)
         print(f"\n{scan.name}\n\n| step | CPU s | wall s | peak GB |\n|---|---|---|---|")
