@@ -13,9 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from alsflow.nodes.anat.mixture import BINS, OUTER, smooth_histogram
-from alsflow.nodes.anat.morphology import CROSS, close_gaps, dilate, erode, largest
-from alsflow.nodes.anat.priors import NEAR, NEAR_LIMIT, OTHER, WM
+from alsflow.nodes.anat.mixture import BINS, OUTER, expected_fractions, smooth_histogram
+from alsflow.nodes.anat.morphology import (
+    CROSS,
+    close_gaps,
+    dilate,
+    distance_outside,
+    erode,
+    largest,
+)
+from alsflow.nodes.anat.priors import GM, NEAR, NEAR_LIMIT, OTHER, WM
 
 OPENING = 2.1  # mm; bridges to the scalp are thinner
 REGROWTH = 1.1  # mm, beyond what the opening took
@@ -25,10 +32,16 @@ FIELD_STRENGTH = 3.0  # log odds that unanimous neighbours add
 FIELD_TURNS = 10
 FAR = 0.98  # prior of not being brain above which the intensities are those of the outside
 OUTSIDE_ODDS = 10.0
-SKULL_TURNS = 3
-FOLLOW_SIGMA = 4.0  # mm
+TEMPLATE_WEIGHT = 0.3  # of the template's log odds: where CSF is wide, it is by whole regions
+RIM, RIM_SPREAD = 2.5, 1.0  # mm, from the hull of the brain to the skull
+HULL_CLOSING, HULL_VOXEL = 8.0, 2.0  # mm
+BONE_SHARE = 0.3  # of what lies beyond
+BLADE = 15.0  # mm, from the thick white matter into the blades of the gyri
+CORTEX = 5.5  # mm; grey matter lies within so much of white matter
+CORTEX_OPENING = 1.1  # mm; bridges between cortex and membranes are thinner
 EVIDENCE_LIMIT = 4.0  # log odds; no single voxel is believed further
-TISSUE_REACH = 1.2  # mm beyond solid tissue where a voxel may hold a share of tissue
+# a voxel may hold a share of tissue so many mm beyond the hull, or where the template is sure
+TISSUE_REACH, TISSUE_DOUBT = 1.5, 0.3
 
 
 @dataclass(frozen=True)
@@ -64,9 +77,14 @@ def settle(odds: NDArray, zooms: NDArray) -> NDArray:
 
 
 def inside_skull(
-    bins: NDArray, prior: NDArray, likelihood: NDArray, priors: NDArray, grid: Grid
-) -> NDArray:
-    """Probability (n,) that each voxel lies inside the skull.
+    bins: NDArray,
+    prior: NDArray,
+    likelihood: NDArray,
+    fraction: NDArray,
+    priors: NDArray,
+    grid: Grid,
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Find what lies inside the skull, from tissue outwards.
 
     Parameters
     ----------
@@ -74,27 +92,60 @@ def inside_skull(
         Intensity bin of each voxel.
     prior : (8, n) array
         Prior of each class.
-    likelihood : (8, BINS) array
-        Of each intensity in each class.
+    likelihood, fraction : (8, BINS) and (8, 3, BINS) array
+        Of each class at each intensity, see `nodes.anat.mixture`.
     priors : (7, n) array
         What the template expects, see `nodes.anat.priors`.
     grid : Grid
         Where the voxels lie.
+
+    Returns
+    -------
+    inside : (n,) array
+        Probability of lying inside the skull.
+    solid : (x, y, z) bool array
+        Connected grey and white matter.
+    distance : (n,) array
+        To the hull of the solid tissue, mm, zero inside.
     """
-    brain = np.delete(prior, OUTER, axis=0)
-    like = (brain * np.delete(likelihood, OUTER, axis=0)[:, bins]).sum(axis=0)
-    like /= brain.sum(axis=0) + 1e-6
+    weighted = prior * likelihood[:, bins]
+    weighted[OUTER] = 0
+    brain = weighted.sum(axis=0)
+    parts = expected_fractions(bins, weighted / (brain + 1e-12), fraction)
+    tissue = grid.lay(parts[GM] + parts[WM])
+    sure = grid.lay(1 - priors[OTHER]) > 1 - TISSUE_DOUBT
+    solid = solid_tissue(grid.lay(parts[WM]), tissue, sure, grid.zooms)
+    brain /= 1 - prior[OUTER] + 1e-6
+    evidence = np.log(brain + 1e-3) - np.log(density_beyond(bins, priors, fraction)[bins])
+    odds = np.clip(evidence, -EVIDENCE_LIMIT, EVIDENCE_LIMIT)
+    odds += TEMPLATE_WEIGHT * log_odds(priors[NEAR])
+    distance = distance_to_hull(solid, grid)
+    odds += (RIM - distance) / RIM_SPREAD
+    return settle(grid.lay(odds, -OUTSIDE_ODDS), grid.zooms)[grid.at], solid, distance
+
+
+def density_beyond(bins: NDArray, priors: NDArray, fraction: NDArray) -> NDArray:
+    """Density of intensities outside the skull's inner face: bone, and what is seen farther out.
+
+    Bone is everywhere thin and nowhere common enough to rely on its histogram.
+    """
     far = bins[priors[OTHER] > FAR]
-    beyond = smooth_histogram(np.bincount(far, minlength=BINS) + 1.0)[bins]
-    ratio = np.clip(np.log(like + 1e-3) - np.log(beyond), -EVIDENCE_LIMIT, EVIDENCE_LIMIT)
-    expected = near = log_odds(priors[NEAR])
-    for turn in range(SKULL_TURNS):
-        inside = settle(grid.lay(ratio + expected, -OUTSIDE_ODDS), grid.zooms)
-        if turn + 1 < SKULL_TURNS:
-            # the template errs by whole regions: let half its word follow what was found
-            found = ndimage.gaussian_filter(inside, FOLLOW_SIGMA / grid.zooms)[grid.at]
-            expected = (near + log_odds(found)) / 2
-    return inside[grid.at]
+    seen = smooth_histogram(np.bincount(far, minlength=BINS) + 1.0)
+    dark = np.zeros(BINS)
+    # the table of the mixed class says up to which intensity there is nothing but CSF
+    pure = int(np.argmax(fraction[1, GM] > 0.05))
+    dark[: max(pure, 1)] = 1
+    return (1 - BONE_SHARE) * seen + BONE_SHARE * smooth_histogram(dark)
+
+
+def distance_to_hull(solid: NDArray, grid: Grid) -> NDArray:
+    """Distance (n,) of each voxel to the brain's hull, mm, zero inside; sulci are bridged."""
+    step = np.maximum(np.round(HULL_VOXEL / grid.zooms).astype(int), 1)
+    coarse = solid[tuple(slice(None, None, width) for width in step)]
+    zooms = grid.zooms * step
+    distance = distance_outside(close_gaps(coarse, HULL_CLOSING, zooms), zooms)
+    place = np.array(grid.at) / step[:, None]
+    return ndimage.map_coordinates(distance, place, order=1, mode="nearest", output=np.float32)
 
 
 def log_odds(probability: NDArray) -> NDArray:
@@ -112,23 +163,26 @@ def with_edge(priors: NDArray, inside: NDArray) -> NDArray:
     return moved
 
 
-def solid_tissue(tissue: NDArray, inside: NDArray, zooms: NDArray) -> NDArray:
-    """Find connected grey and white matter, thin bridges to the scalp cut.
+def solid_tissue(white: NDArray, tissue: NDArray, sure: NDArray, zooms: NDArray) -> NDArray:
+    """Find connected white matter and the grey matter no farther from it than a cortex.
+
+    Muscle and skin may have the intensity of grey matter; bone keeps them at a distance.
 
     Parameters
     ----------
-    tissue : (x, y, z) array
-        Fraction of grey plus white matter.
-    inside : (x, y, z) array
-        Probability of lying inside the skull.
+    white, tissue : (x, y, z) array
+        Fraction of white matter, and of grey plus white matter, if the voxel is brain.
+    sure : (x, y, z) bool array
+        Where the template has no doubt that there is brain.
     zooms : (3,) array
         Voxel size, mm.
     """
-    solid = (tissue > 0.5) & (inside > 0.5)
-    core = largest(erode(solid, OPENING, zooms))
-    grown = dilate(core, OPENING + REGROWTH, zooms) & solid
-    sure = solid & (inside > 0.8)
-    return grown | ndimage.binary_dilation(grown, CROSS, iterations=3, mask=sure | grown)
+    core = largest(erode(white > 0.5, OPENING, zooms))
+    steps = int(np.ceil(BLADE / min(zooms)))
+    core = ndimage.binary_dilation(core, CROSS, iterations=steps, mask=white > 0.5)
+    solid = (dilate(core, CORTEX, zooms) | sure) & (tissue > 0.5)
+    core = largest(erode(solid, CORTEX_OPENING, zooms))
+    return dilate(core, CORTEX_OPENING + REGROWTH, zooms) & solid
 
 
 def fill_skull(solid: NDArray, inside: NDArray, zooms: NDArray) -> NDArray:

@@ -16,11 +16,11 @@ from scipy import ndimage
 from alsflow.nodes.anat import mixture as mix
 from alsflow.nodes.anat.evenness import Lattice, residual_field
 from alsflow.nodes.anat.mask import (
+    TISSUE_DOUBT,
     TISSUE_REACH,
     Grid,
     fill_skull,
     inside_skull,
-    solid_tissue,
     with_edge,
 )
 from alsflow.nodes.anat.morphology import bounds, dilate
@@ -230,7 +230,7 @@ def fit_round(samples: Samples, priors: NDArray, fit: Fit, iterations: int, *, f
         mixture = replace(mixture, means=np.array([csf, *mixture.means[1:]]))
     log_intensity = np.log(np.maximum(samples.intensity, 1e-3))
     bins = mix.bin_of(samples.intensity * np.exp(-log_bias))
-    priors = found_edge(bins, priors, mixture, samples.grid)
+    priors, *_ = found_edge(bins, priors, mixture, samples.grid)
     basis = mix.brain_shares(priors)
     for step in range(iterations):
         bins = mix.bin_of(samples.intensity * np.exp(-log_bias))
@@ -241,16 +241,18 @@ def fit_round(samples: Samples, priors: NDArray, fit: Fit, iterations: int, *, f
         if step % 2 and step < iterations - 4:
             field = residual_field(log_intensity, log_bias, priors, mixture, samples.lattice)
             log_bias = samples.lattice.at(field)
-    priors = found_edge(bins, priors, mixture, samples.grid)
+    priors, *_ = found_edge(bins, priors, mixture, samples.grid)
     posterior, fraction = classify(bins, priors, mixture)
     return Fit(mixture, log_bias, field, mix.expected_fractions(bins, posterior, fraction))
 
 
-def found_edge(bins: NDArray, priors: NDArray, mixture: mix.Mixture, grid: Grid) -> NDArray:
-    """Priors with the edge of the brain where image and template together put it."""
+def found_edge(
+    bins: NDArray, priors: NDArray, mixture: mix.Mixture, grid: Grid
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Priors with the brain's edge where the image puts it, solid tissue, distance to its hull."""
     prior, _ = mix.class_priors(priors, mix.brain_shares(priors), mixture.shares)
-    likelihood, _ = mix.lookup(mixture)
-    return with_edge(priors, inside_skull(bins, prior, likelihood, priors, grid))
+    inside, solid, distance = inside_skull(bins, prior, *mix.lookup(mixture), priors, grid)
+    return with_edge(priors, inside), solid, distance
 
 
 def classify(bins: NDArray, priors: NDArray, mixture: mix.Mixture) -> tuple[NDArray, NDArray]:
@@ -298,14 +300,18 @@ def full_resolution(
     lattice = Lattice.over(box.volume.shape, voxel_sizes(box.affine), voxels)
     log_bias = lattice.at(fit.field)
     points = apply_affine(box.affine, voxels).astype(np.float32)
-    here = priors_at(priors, template.affine, to_template, points)
+    expected = priors_at(priors, template.affine, to_template, points)
     bins = mix.bin_of(box.volume[tuple(voxels)] / scale * np.exp(-log_bias))
     grid = Grid(box.volume.shape, tuple(voxels), voxel_sizes(box.affine))
-    here = found_edge(bins, here, fit.mixture, grid)
+    here, solid, distance = found_edge(bins, expected, fit.mixture, grid)
     posterior, table = classify(bins, here, fit.mixture)
+    # membranes and vessels in the rim look like a share of tissue
+    loose = (distance > TISSUE_REACH) & (expected[OTHER] > TISSUE_DOUBT)
+    posterior[1:6, loose] = 0
+    posterior[mix.NUCLEI, loose] = 0
     fractions = mix.expected_fractions(bins, posterior, table)
     model = model_of(fit, scale)
-    return assemble(shape, box, grid, fractions, 1 - here[OTHER], log_bias, model)
+    return assemble(shape, box, grid, fractions, 1 - here[OTHER], solid, log_bias, model)
 
 
 def assemble(
@@ -314,18 +320,13 @@ def assemble(
     grid: Grid,
     fractions: NDArray,
     inside: NDArray,
+    solid: NDArray,
     log_bias: NDArray,
     model: dict[str, float],
 ) -> Tissues:
     """Lay the values of the domain out on the input's grid; fractions sum to 1 in the mask."""
     maps = np.stack([grid.lay(part) for part in fractions])
-    tissue = (maps[GM] + maps[WM]) / np.maximum(maps.sum(axis=0), 1e-6)
-    within = grid.lay(inside)
-    solid = solid_tissue(tissue, within, grid.zooms)
-    mask = fill_skull(solid, within, grid.zooms)
-    # membranes and vessels in the rim look like a share of tissue
-    loose = ~dilate(solid, TISSUE_REACH, grid.zooms)
-    maps[GM : WM + 1, loose] = 0
+    mask = fill_skull(solid, grid.lay(inside), grid.zooms)
     maps[CSF][maps.sum(axis=0) < 1e-3] = 1  # in the mask, unlike any tissue: what fills the skull
     maps = maps / np.maximum(maps.sum(axis=0), 1e-6) * mask
 
