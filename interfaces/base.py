@@ -59,6 +59,15 @@ def _module_code(name: str) -> tuple[str, frozenset[str]] | None:
     return ast.dump(_without_docstrings(tree)), imported
 
 
+@cache
+def _beside(module: str) -> str:
+    """Functions and constants of a module of interfaces, which its interfaces may use."""
+    tree = ast.parse(inspect.getsource(importlib.import_module(module)))
+    apart = (ast.ClassDef, ast.Import, ast.ImportFrom)
+    tree.body = [node for node in tree.body if not isinstance(node, apart)]
+    return ast.dump(_without_docstrings(tree))
+
+
 def code_version(*functions: Callable, cls: type | None = None) -> str:
     """Digest of the code behind `functions`, and of the body of the interface `cls`."""
     waiting = {function.__module__ for function in functions}
@@ -72,7 +81,7 @@ def code_version(*functions: Callable, cls: type | None = None) -> str:
         waiting |= set(code[1])
     digest = hashlib.sha256()
     if cls is not None:
-        digest.update(inspect.getsource(cls).encode())
+        digest.update(_beside(cls.__module__).encode() + inspect.getsource(cls).encode())
     for name in sorted(seen):
         digest.update(name.encode() + b"\0" + seen[name].encode() + b"\0")
     return digest.hexdigest()[:16]
@@ -92,10 +101,10 @@ class CodedInterface(SimpleInterface):
 
     def __init__(self, **inputs):
         super().__init__(**inputs)
-        self.inputs.code_version = _version_of(type(self))
+        self.inputs.code_version = _version_of(type(self))  # type: ignore[arg-type]
 
 
 @cache
-def _version_of(interface: type[CodedInterface]) -> str:
+def _version_of(interface: type) -> str:
     """Version of an interface; its source does not change while the program runs."""
-    return code_version(*interface._code, cls=interface)
+    return code_version(*getattr(interface, "_code"), cls=interface)  # noqa: B009 - as a type

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -117,7 +117,7 @@ def _cell(value: object) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def _write_table(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> None:
+def _write_table(path: Path, rows: Sequence[Mapping[Any, Any]], columns: list[str]) -> None:
     lines = ["\t".join(columns)]
     lines += ["\t".join(_cell(row.get(name)) for name in columns) for row in rows]
     _write_text(path, "\n".join(lines) + "\n")
@@ -255,7 +255,7 @@ provided by Neuromorphometrics, Inc. (CC BY-NC 4.0: non-commercial use).
 
 
 def _write_participants(folder: Path, people: list[Person]) -> None:
-    rows = [{"participant_id": f"sub-{person.label}"} | person.row for person in people]
+    rows = [{"participant_id": f"sub-{person.label}", **person.row} for person in people]
     _write_table(folder / "participants.tsv", rows, list(PARTICIPANT_COLUMNS))
     _write_json(folder / "participants.json", PARTICIPANT_COLUMNS)
 
