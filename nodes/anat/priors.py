@@ -30,6 +30,11 @@ class Template:
     deep: NDArray  # grey nuclei whose intensity lies between grey and white matter
     bare: NDArray  # ventricles and brainstem: white matter without cortex beside CSF
 
+    def halved(self) -> Template:
+        """Take every second voxel: enough where the maps are blurred by more."""
+        maps = [m[::2, ::2, ::2] for m in (self.t1w, self.gm, self.wm, self.deep, self.bare)]
+        return Template(self.affine @ np.diag([2.0, 2.0, 2.0, 1.0]), *maps)
+
     @property
     def brain(self) -> NDArray:
         """Everything inside the skull as the template draws it."""

@@ -72,8 +72,8 @@ def measure_quality(
     affine : (4, 4) array
         Voxels to mm.
     template : mapping
-        What the affine template expects on this grid, (x, y, z): `brain`, `wm`, `left` (the left
-        half of the head), and one mask per region whose name starts with ``region_``.
+        What the affine template expects on this grid, (x, y, z): `brain`, `wm`, `left` and
+        `right` (halves of the head), and one mask per region, named ``region_...``.
 
     Returns
     -------
@@ -161,7 +161,7 @@ def agreement(
     """How well the brain found lies where the affine template expects it."""
     brain = template["brain"] > 0.5
     near = brain | mask
-    left, right = (float((mask & side).sum()) for side in (template["left"], ~template["left"]))
+    left, right = (float((mask & side).sum()) for side in (template["left"], template["right"]))
     found = {
         "template_overlap": ratio(
             2.0 * float((mask & brain).sum()), float(mask.sum() + brain.sum())
@@ -195,7 +195,7 @@ def expected_here(
     shape: tuple[int, ...],
     affine: NDArray,
 ) -> dict[str, NDArray]:
-    """Template maps on the grid of a head, by an affine; `left` and `region_vertex` are added.
+    """Bring template maps onto the grid of a head; adds the two sides and `region_vertex`.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def expected_here(
     across, up = (
         row[0] * x + row[1] * y + row[2] * z + row[3] for row in (to_template[0], to_template[2])
     )
-    found["left"] = across < 0
+    found["left"], found["right"] = across < 0, across > 0
     found["region_vertex"] = found["brain"] & (up > VERTEX_HEIGHT)
     return found
 

@@ -29,6 +29,7 @@ from alsflow.nodes.anat.register import Warp, WarpSettings, displaced, register_
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import apply_affine, resample, voxel_sizes
 
+FINE = 1.6  # mm; larger voxels do not need the template at its own resolution
 SAMPLE = 2.0  # mm, spacing of the voxels that the model is fitted on
 REACH = 10.0  # mm beyond the template's brain that may still be brain
 ROUGH_REACH = 16.0  # mm, where the rough mask agrees
@@ -46,7 +47,7 @@ class TissueSettings:
 
     rounds: int = 2
     iterations: int = 24  # of EM, per round
-    warp: WarpSettings = WarpSettings(iterations=(60, 40), smoothing=(2.0, 0.7))
+    warp: WarpSettings = WarpSettings(iterations=(60, 25), smoothing=(2.0, 0.7))
 
 
 @dataclass(frozen=True)
@@ -126,17 +127,19 @@ def segment(
     to_template: Callable[[NDArray], NDArray] = lambda points: apply_affine(  # noqa: E731
         np.linalg.inv(start), points
     )
-    priors = tissue_priors(template, AFFINE_SIGMA, AFFINE_SKULL_SIGMA)
-    at_samples = priors_at(priors, template.affine, to_template, samples.points)
+    half = template.halved()
+    fine = template if voxel_sizes(affine).min() < FINE else half
+    priors = tissue_priors(half, AFFINE_SIGMA, AFFINE_SKULL_SIGMA)
+    at_samples = priors_at(priors, half.affine, to_template, samples.points)
     fit = first_guess(samples, at_samples)
     for turn in range(settings.rounds):
         fit = fit_round(samples, at_samples, fit, settings.iterations, first=turn == 0)
         if turn == 0:
-            warp = warp_template(samples, fit, box, template, start, settings.warp)
+            warp = warp_template(samples, fit, box, half, start, settings.warp)
             to_template = head_to_template(warp)
-            priors = tissue_priors(template, WARPED_SIGMA, WARPED_SKULL_SIGMA)
-        at_samples = priors_at(priors, template.affine, to_template, samples.points)
-    return full_resolution(volume.shape, box, scale, samples, fit, priors, template, to_template)
+            priors = tissue_priors(fine, WARPED_SIGMA, WARPED_SKULL_SIGMA)
+            at_samples = priors_at(priors, fine.affine, to_template, samples.points)
+    return full_resolution(volume.shape, box, scale, samples, fit, priors, fine, to_template)
 
 
 def cut_box(
@@ -273,9 +276,10 @@ def warp_template(
     """Warp the template's grey and white matter onto those found."""
     found = [samples.grid.lay(fit.fractions[tissue]) for tissue in (GM, WM)]
     affine = box.affine @ np.diag([*samples.step, 1.0])
-    halved = template.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
-    maps = [part[::2, ::2, ::2] for part in (template.gm, template.wm)]
-    return register_maps(found, affine, maps, halved, np.linalg.inv(start), settings=settings)
+    maps = [template.gm, template.wm]
+    return register_maps(
+        found, affine, maps, template.affine, np.linalg.inv(start), settings=settings
+    )
 
 
 def head_to_template(warp: Warp) -> Callable[[NDArray], NDArray]:
