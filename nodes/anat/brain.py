@@ -112,7 +112,7 @@ def field_inside(even: NDArray, mask: NDArray) -> NDArray:
     low = 0.25 * np.percentile(even[mask], 50)
     high = 1.6 * np.percentile(even[mask], 95)
     tissue = dilate(mask, 6.0, zooms) & (even > low) & (even < high)
-    field = n4_field(even, zooms, tissue)
+    field = n4_field(even, zooms, tissue, shrink=6.0, iterations=(40, 40, 30))
     return np.clip(field / np.median(field[mask]), 0.3, 3.0)
 
 
