@@ -39,8 +39,8 @@ class Limits:
     tiv: tuple[float, float] = (1100.0, 2000.0)  # mL
     gm_to_wm: tuple[float, float] = (0.8, 2.2)
     csf_share: tuple[float, float] = (0.04, 0.45)  # of TIV
-    template_overlap: float = 0.88  # Dice of the mask with the template's brain, affine
-    tissue_overlap: float = 0.45  # correlation of WM with the template's, affine
+    template_overlap: float = 0.85  # Dice of the mask with the template's brain, affine
+    tissue_overlap: float = 0.3  # correlation of WM with the template's, affine
     coverage: float = 0.85  # of each region of the template, affine
     cut_area: float = 2.0  # cm2 of mask on one face of the image; the cord has about 1
     asymmetry: float = 0.15  # of the two halves of the mask, (L-R)/((L+R)/2)
