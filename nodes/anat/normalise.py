@@ -29,7 +29,7 @@ from alsflow.nodes.geometry import apply_affine, grid_points, resample, voxel_si
 FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))  # full width at half maximum of a Gaussian of SD 1
 # Composed updates by SSD fit individual gyri best for their roughness: docs/normalisation.md
 GREEDY = WarpSettings(
-    metric="SSD", iterations=(30, 20, 10), smoothing=(1.4, 0.5), scheme="composed"
+    metric="SSD", iterations=(30, 40, 14), smoothing=(1.3, 0.43), scheme="composed"
 )
 LEAST_JACOBIAN = 0.02  # of the warp without its affine part; below, the field is smoothed
 LEAST_DICE = 0.7  # good normalisations of adults reach .85 and more
