@@ -226,12 +226,16 @@ def test_no_dataset_is_16(toy, capsys):
     assert not (toy.root / "bids").exists()
 
 
+def misname(path):
+    """A file beside `path` whose name is none of BIDS."""
+    path.with_name(path.name.replace("T1w", "T1weighted")).write_bytes(path.read_bytes())
+
+
 def test_invalid_bids_is_16_only_where_the_run_reads(toy, capsys):
-    """The toy's images are no images: the validator sees that."""
-    toy.add("sub-01")
+    misname(toy.add("sub-01"))
     assert toy.run(validate=True) == 16
     message = capsys.readouterr().err
-    assert "sub-01_T1w.nii.gz" in message
+    assert "sub-01_T1weighted.nii.gz" in message
     assert "--skip-bids-validation" in message
     assert not toy.out.exists()
 
@@ -242,8 +246,7 @@ def test_valid_bids_passes_the_validator(toy, capsys):
 
     path = toy.add("sub-01")
     nib.save(nib.Nifti1Image(np.zeros((7, 8, 9), np.int16), np.eye(4)), path)
-    other = toy.add("sub-02")  # not valid, and not selected
-    assert other.is_file()
+    misname(toy.add("sub-02"))  # not valid, and not selected
     assert toy.run("--dry-run", "--participant-label", "01", validate=True) == 0
     captured = capsys.readouterr()
     assert "does not" in captured.err
@@ -255,14 +258,14 @@ def test_validator_needs_no_network(toy):
     alone = ["unshare", "-rn"]
     if not shutil.which("unshare") or subprocess.run([*alone, "true"]).returncode:
         pytest.skip("no network name spaces here")
-    toy.add("sub-01")
+    misname(toy.add("sub-01"))
     code = (
         "import sys; from pathlib import Path; from alsflow.interfaces.bids import validate\n"
         "print(validate(Path(sys.argv[1]), ['01'], ['anat']))"
     )
     command = [*alone, sys.executable, "-c", code, str(toy.bids)]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert "sub-01_T1w.nii.gz" in done.stdout, done.stderr
+    assert "sub-01_T1weighted.nii.gz" in done.stdout, done.stderr
 
 
 def test_table_and_folders_that_differ_are_told_and_no_obstacle(toy, capsys):

@@ -258,6 +258,7 @@ def test_group_level_runs_through_the_same_engine(toy, monkeypatch):
     group = types.ModuleType("alsflow.workflows.group")
     group.init_group_wf = init_group_wf
     group.requested_group = lambda settings: {"features": toy.out / "features.tsv"}
+    group.withdraw_group = lambda settings: (toy.out / "features.tsv").unlink()
     monkeypatch.setitem(sys.modules, "alsflow.workflows.group", group)
     assert toy.run(level="group") == 0
     assert toy.status() == {"sub-01": "done", "group": "done"}
@@ -265,3 +266,4 @@ def test_group_level_runs_through_the_same_engine(toy, monkeypatch):
     group.requested_group = lambda settings: {"page": Path(toy.out / "group.html")}
     assert toy.run(level="group") == 1
     assert "page" in toy.reasons()["group"]
+    assert not (toy.out / "features.tsv").exists()

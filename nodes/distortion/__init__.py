@@ -1,0 +1,1 @@
+"""Distortion of echo-planar images along their phase encoding, and how it is undone."""

@@ -1,0 +1,1 @@
+"""Diffusion-weighted images, from the series to measures of tracts."""
