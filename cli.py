@@ -117,7 +117,12 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         metavar="LABEL",
         help="sessions to process, with or without ses-",
     )
-    add("--modalities", nargs="+", metavar="NAME", help=f"streams: {', '.join(STREAMS)}")
+    add(
+        "--modalities",
+        nargs="+",
+        metavar="NAME",
+        help=f"streams: {', '.join(STREAMS)} (default: all that the dataset has images for)",
+    )
     add(
         "--bids-filter-file",
         type=Path,
@@ -148,6 +153,12 @@ def _add_processing(group: argparse._ArgumentGroup) -> None:
         help="settings; the command line overrides them",
     )
     add("--anat-engine", metavar="NAME", help="cat (default), cat12, spm12 or precomputed")
+    add(
+        "--force",
+        nargs="+",
+        metavar="CHECK",
+        help="go on in spite of a failed check: bvecs (sign and axes of the gradient directions)",
+    )
     add("--random-seed", type=int, metavar="N", help="default 0")
 
 
@@ -242,12 +253,11 @@ def make_settings(arguments: argparse.Namespace) -> Settings:
     except SettingsError as error:
         raise StopRunError(exits.USAGE, str(error)) from None
     unknown = [name for name in settings.modalities if name not in STREAMS]
-    if unknown or not settings.modalities:
-        hint = nearest(unknown[0], list(STREAMS)) if unknown else ""
+    if unknown:
         raise StopRunError(
             exits.USAGE,
-            f"There is no stream {', '.join(map(repr, unknown)) or 'to run'}{hint}; streams are "
-            f"{', '.join(STREAMS)}.",
+            f"There is no stream {', '.join(map(repr, unknown))}"
+            f"{nearest(unknown[0], list(STREAMS))}; streams are {', '.join(STREAMS)}.",
         )
     return settings
 
@@ -259,7 +269,7 @@ def _machine() -> dict[str, Any]:
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """Collect the settings that the command line names."""
-    names = ("bids_dir", "output_dir", "work_dir", "modalities", "nprocs", "omp_nthreads",
+    names = ("bids_dir", "output_dir", "work_dir", "modalities", "force", "nprocs", "omp_nthreads",
              "mem_mb", "random_seed", "profile", "skip_bids_validation",
              "stop_on_first_crash")  # fmt: skip
     given = {name: getattr(arguments, name) for name in names}

@@ -23,10 +23,21 @@ from typing import Any
 from alsflow.nodes.errors import MissingProgramError
 
 # What each query selects unless a filter file says otherwise, as pybids entities.
-QUERIES: dict[str, dict[str, Any]] = {"t1w": {"datatype": "anat", "suffix": "T1w"}}
+QUERIES: dict[str, dict[str, Any]] = {
+    "t1w": {"datatype": "anat", "suffix": "T1w"},
+    "dwi": {"datatype": "dwi", "suffix": "dwi"},
+    "fmap": {
+        "datatype": "fmap",
+        "suffix": [
+            "epi", "phasediff", "phase1", "phase2", "magnitude", "magnitude1", "magnitude2",
+            "fieldmap",
+        ],
+    },
+}  # fmt: skip
+TITLES = {"t1w": "T1w image", "dwi": "diffusion series (dwi)", "fmap": "field map"}
 # Queries that filter files of other BIDS-Apps may hold; none of the streams here reads them.
 OTHER_QUERIES = (
-    "bold", "dwi", "fieldmap", "flair", "fmap", "megre", "mrs", "mts", "roi", "sbref", "t2w",
+    "bold", "fieldmap", "flair", "megre", "mrs", "mts", "roi", "sbref", "t2w",
 )  # fmt: skip
 ANY, NONE = "Query.ANY", "Query.NONE"  # how a filter says "must be there" and "must be absent"
 SHORT_NAMES = {"sub": "subject", "ses": "session", "acq": "acquisition", "ce": "ceagent",
@@ -343,22 +354,23 @@ def _same(value: Any, wanted: Any) -> bool:
 # ---------------------------------------------------------------------------- requirements
 
 
-def problem_of(paths: Sequence[Path]) -> str:
-    """Say what keeps one image from being read at all; empty if nothing seems to."""
-    if len(paths) > 1:
+def problem_of(paths: Sequence[Path], query: str = "t1w") -> str:
+    """Say what keeps the images of a query from being read at all; empty if nothing seems to."""
+    if query == "t1w" and len(paths) > 1:
         names = " and ".join(path.name for path in paths)
         return (
             f"{names} were found where one T1-weighted image is expected; choose one with "
             'a filter file: --bids-filter-file with {"t1w": {"run": 1}} or another entity in '
             "which they differ."
         )
-    path = paths[0]
-    if path.is_symlink() and not path.exists():
-        return (
-            f"{path} is a link to data that are not here; fetch them (for instance datalad get)."
-        )
-    if path.stat().st_size == 0:
-        return f"{path} is an empty file; copy it again."
+    for path in paths:
+        if path.is_symlink() and not path.exists():
+            return (
+                f"{path} is a link to data that are not here; fetch them (for instance datalad "
+                "get)."
+            )
+        if path.stat().st_size == 0:
+            return f"{path} is an empty file; copy it again."
     return ""
 
 

@@ -27,7 +27,16 @@ from alsflow.workflows.checks import (
 from alsflow.workflows.derivatives import prepare_output
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.machine import limit_threads
-from alsflow.workflows.manifest import DISK_FULL, REPORT, Entry, Key, Manifest, disk_sentence
+from alsflow.workflows.manifest import (
+    DISK_FULL,
+    REPORT,
+    Entry,
+    Key,
+    Manifest,
+    counted,
+    disk_sentence,
+    exit_code,
+)
 from alsflow.workflows.settings import Settings
 
 logger = logging.getLogger("alsflow")
@@ -72,24 +81,28 @@ def _sentence(error: OSError, settings: Settings) -> StopRunError | None:
 
 def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
     """Run the participant level."""
-    from alsflow.workflows.participant import REQUIRES, init_participant_wf, requirements
+    from alsflow.workflows import participant
 
-    queries = sorted({query for stream in settings.modalities for query in REQUIRES[stream]})
+    streams = participant.streams_asked(settings)
     selection = bids.select_visits(
         settings.bids_dir,
         settings.participant_label,
         settings.session_label,
-        queries,
+        participant.queries_of(streams),
         settings.bids_filters,
     )
     visits = selection.visits
+    named = bool(settings.modalities)
+    if not named:
+        streams = participant.streams_present(visits, streams)
+    settings = replace(settings, modalities=streams)
     tell_selection(selection, settings.bids_dir, verbose)
-    validate(settings, sorted({visit.participant for visit in visits}), settings.modalities)
+    validate(settings, sorted({visit.participant for visit in visits}), streams)
     warn_about_participants(settings, visits)
-    entries = requirements(visits, settings.modalities)
+    entries = participant.requirements(visits, streams, named)
     if dry_run:
         show_requirements(visits, entries)
-        return exits.OK if all(e.state == "not-run" for e in entries) else _needed(entries)
+        return _needed(entries)
     settings = with_threads(settings, len(visits))
     prepare_output(settings)
 
@@ -103,7 +116,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
 
     manifest = Manifest(settings, entries, requested, __version__)
     return _execute(
-        lambda: init_participant_wf(visits, entries, settings),
+        lambda: participant.init_participant_wf(visits, entries, settings),
         settings,
         manifest,
         locks=[visit.name for visit in visits],
@@ -192,7 +205,7 @@ def _conclude(settings: Settings, manifest: Manifest, told: Collection[Key]) -> 
 
 def _needed(entries: Sequence[Entry]) -> int:
     """Exit code that the unmet requirements alone would give."""
-    return exits.DATA if any(e.state == "refused" for e in entries) else exits.INPUT_MISSING
+    return exit_code(["done", *(state for state in counted(entries) if state != "not-run")])
 
 
 def with_threads(settings: Settings, visits: int) -> Settings:

@@ -40,6 +40,7 @@ class Entry:
     stream: str
     state: State = "not-run"
     reason: str = ""
+    expected: bool = True  # its images were asked for: without them the run is not complete
     requested: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
@@ -80,6 +81,12 @@ def exit_code(states: Iterable[str]) -> int:
     if "refused" in present:
         return exits.DATA
     return exits.INPUT_MISSING if "absent" in present else exits.OK
+
+
+def counted(entries: Sequence[Entry]) -> list[str]:
+    """States that decide on the exit code: images that nobody asked for may be absent."""
+    states = [e.state for e in entries if e.expected or e.state != "absent"]
+    return states or [entry.state for entry in entries]
 
 
 # ---------------------------------------------------------------------------- tracebacks
@@ -171,7 +178,7 @@ class Manifest:
     @property
     def exit_code(self) -> int:
         """Exit code of the run."""
-        return exit_code(entry.state for entry in self.entries)
+        return exit_code(counted(self.entries))
 
     # -- a watcher of nodes
 

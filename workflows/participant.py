@@ -8,7 +8,7 @@ from importlib import import_module
 
 from nipype.pipeline.engine import Workflow
 
-from alsflow.interfaces.bids import Visit, problem_of
+from alsflow.interfaces.bids import TITLES, Visit, problem_of
 from alsflow.nodes.errors import BadInputError, MissingProgramError
 from alsflow.workflows.manifest import Entry
 from alsflow.workflows.settings import Settings
@@ -23,28 +23,77 @@ def init_anat_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     return import_module("alsflow.workflows.anat").init_anat_stream_wf(visit, settings)
 
 
-# What can be asked for with --modalities: how it is built, and the queries that it reads.
-STREAMS: dict[str, Callable[[Visit, Settings], Workflow]] = {"anat": init_anat_stream_wf}
-REQUIRES: dict[str, tuple[str, ...]] = {"anat": ("t1w",)}
+def init_dwi_stream_wf(visit: Visit, settings: Settings) -> Workflow:
+    """Build the diffusion stream of one visit."""
+    return import_module("alsflow.workflows.dwi").init_dwi_stream_wf(visit, settings)
 
 
-def requirements(visits: Sequence[Visit], streams: Sequence[str]) -> list[Entry]:
-    """One entry per visit and stream: ready to run, or why not."""
-    return [_entry(visit, stream) for visit in visits for stream in streams]
+# What can be asked for with --modalities: how it is built, the queries without whose files it
+# cannot run (the first is its own), those that it reads where there are any, and the streams
+# whose results it takes, by the ports of their outputnode.
+STREAMS: dict[str, Callable[[Visit, Settings], Workflow]] = {
+    "anat": init_anat_stream_wf,
+    "dwi": init_dwi_stream_wf,
+}
+REQUIRES: dict[str, tuple[str, ...]] = {"anat": ("t1w",), "dwi": ("dwi", "t1w")}
+READS: dict[str, tuple[str, ...]] = {"dwi": ("fmap",)}
+TAKES: dict[str, dict[str, tuple[str, ...]]] = {
+    "dwi": {
+        "anat": ("t1w_file", "mask_file", "gm_file", "wm_file", "csf_file", "to_template_file",
+                 "qc_file"),
+    },
+}  # fmt: skip
+
+
+def streams_asked(settings: Settings) -> tuple[str, ...]:
+    """Streams that the settings name, and those that they build on; all if none is named."""
+    named = settings.modalities or tuple(STREAMS)
+    needed = {other for stream in named for other in TAKES.get(stream, {})}
+    return tuple(stream for stream in STREAMS if stream in {*named, *needed})
+
+
+def queries_of(streams: Sequence[str]) -> list[str]:
+    """Queries whose files some of the streams read."""
+    return sorted({q for stream in streams for q in (*REQUIRES[stream], *READS.get(stream, ()))})
+
+
+def streams_present(visits: Sequence[Visit], streams: Sequence[str]) -> tuple[str, ...]:
+    """Streams for which some visit has images, and the anatomical one in any case."""
+    return tuple(
+        stream
+        for stream in streams
+        if stream == "anat" or any(visit.files.get(REQUIRES[stream][0]) for visit in visits)
+    )
+
+
+def requirements(
+    visits: Sequence[Visit], streams: Sequence[str], named: bool = True
+) -> list[Entry]:
+    """One entry per visit and stream: ready to run, or why not.
+
+    Where no stream was `named`, nobody is expected to have the images of every one but the
+    anatomical.
+    """
+    entries = []
+    for visit in visits:
+        for stream in streams:
+            entry = _entry(visit, stream)
+            entry.expected = named or stream == "anat"
+            entries.append(entry)
+    return entries
 
 
 def _entry(visit: Visit, stream: str) -> Entry:
     entry = Entry(visit.participant, visit.session, stream)
-    for query in REQUIRES[stream]:
+    for query in reversed(REQUIRES[stream]):
         paths = visit.files.get(query, ())
         if not paths:
             entry.state = "absent"
             entry.reason = (
-                f"{visit.prefix} has no {query.upper().replace('T1W', 'T1w')} image; add it to "
-                f"{visit.folder}, or leave this visit out with --participant-label or "
-                "--session-label."
+                f"{visit.prefix} has no {TITLES[query]}; add it to {visit.folder}, or leave this "
+                "visit out with --participant-label or --session-label."
             )
-        elif problem := problem_of(paths):
+        elif problem := problem_of(paths, query):
             entry.state, entry.reason = "refused", f"{visit.prefix}: {problem}"
     return entry
 
@@ -70,14 +119,27 @@ def init_participant_wf(
     workflow = Workflow(name=WORKFLOW)
     for visit in visits:
         visit_wf = Workflow(name=f"{visit.name}_wf")
+        built: dict[str, Workflow] = {}
         for entry in entries:
             if entry.belongs_to(visit) and entry.state == "not-run":
+                takes = TAKES.get(entry.stream, {})
+                if not set(takes) <= set(built):
+                    continue  # the entry of the other stream says why
                 stream_wf = _build(visit, entry, settings)
                 if stream_wf is not None:
+                    built[entry.stream] = stream_wf
                     visit_wf.add_nodes([stream_wf])
+                    _join(visit_wf, built, entry.stream)
         if visit_wf.list_node_names():
             workflow.add_nodes([visit_wf])
     return workflow
+
+
+def _join(visit_wf: Workflow, built: dict[str, Workflow], stream: str) -> None:
+    """Connect a stream with those whose results it takes."""
+    for other, ports in TAKES.get(stream, {}).items():
+        edges = [(f"outputnode.{port}", f"inputnode.{port}") for port in ports]
+        visit_wf.connect([(built[other], built[stream], edges)])
 
 
 def _build(visit: Visit, entry: Entry, settings: Settings) -> Workflow | None:

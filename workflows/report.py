@@ -67,13 +67,14 @@ def write_reports(
 
 def _methods(settings: Settings, manifest: Manifest, fill: partial[str]) -> str:
     """Text on the methods that were used: none before a stream has come to its end."""
-    if not any(entry.state in ("done", "flagged") for entry in manifest.entries):
+    streams = {entry.stream for entry in manifest.entries if entry.state in ("done", "flagged")}
+    if not streams:
         return ""
     anat = settings.anat
     cortical = declaration(anat.cortical_atlas) | {"name": anat.cortical_atlas}
     deep_name = resolve_deep_atlas(anat.subcortical_atlas, anat.cortical_atlas)
     deep = declaration(deep_name) | {"name": deep_name}
-    return fill("methods.md", streams=settings.modalities, anat=anat, cortical=cortical, deep=deep)
+    return fill("methods.md", streams=streams, anat=anat, cortical=cortical, deep=deep)
 
 
 def _software(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -16,8 +16,14 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 AnatEngine = Literal["cat", "cat12", "spm12", "precomputed"]
 Normalisation = Literal["greedy", "shooting"]
 Level = Literal["participant", "group"]
+Drift = Literal["auto", "linear", "quadratic", "none"]
+Eddy = Literal["linear", "quadratic", "none"]
+Distortion = Literal["auto", "none"]
+TensorFit = Literal["WLS", "OLS", "RESTORE"]
+Check = Literal["bvecs"]  # what --force goes on in spite of
 
-STREAMS = ("anat",)  # what --modalities may name
+# What --modalities may name, in the order in which they build on each other.
+STREAMS = ("anat", "dwi")
 PROFILES = Path(__file__).parent / "data" / "profiles"
 
 
@@ -32,6 +38,23 @@ class AnatSettings:
     smoothing: float = 8.0  # mm, full width at half maximum
     cortical_atlas: str = "neuromorphometrics"
     subcortical_atlas: str = "auto"  # cobra when it has been fetched, else the cortical atlas
+
+
+@dataclass(frozen=True)
+class DwiSettings:
+    """How diffusion series are processed."""
+
+    denoise: bool = True
+    unring: bool = True
+    drift: Drift = "auto"  # as far as the b=0 volumes can show it
+    motion: bool = True
+    eddy: Eddy = "linear"
+    replace_outliers: bool = True
+    distortion: Distortion = "auto"  # from an opposite pair, else from a field map
+    fit: TensorFit = "WLS"
+    b_max: float = 1500.0  # s/mm2, of the tensor
+    tract_atlas: str = "auto"  # hcp842 when it has been fetched, else juelich
+    min_coverage: float = 0.7  # share of a tract below which its measures are n/a
 
 
 @dataclass(frozen=True)
@@ -54,7 +77,8 @@ class Settings:
     work_dir: Path = Path("work")
     participant_label: tuple[str, ...] = ()
     session_label: tuple[str, ...] = ()
-    modalities: tuple[str, ...] = ("anat",)
+    modalities: tuple[str, ...] = ()  # none named: every stream that the dataset has images for
+    force: tuple[Check, ...] = ()
     bids_filters: dict[str, dict[str, Any]] = field(default_factory=dict)
     nprocs: int = 1
     omp_nthreads: int = 1  # threads of one process; 0 stands for processors left over
@@ -65,6 +89,7 @@ class Settings:
     stop_on_first_crash: bool = False
     derivatives: dict[str, Path] = field(default_factory=dict)
     anat: AnatSettings = field(default_factory=AnatSettings)
+    dwi: DwiSettings = field(default_factory=DwiSettings)
     group: GroupSettings = field(default_factory=GroupSettings)
 
 
@@ -194,6 +219,8 @@ def check(settings: Settings) -> None:
         "random_seed": (settings.random_seed, 0),
         "anat.template_voxel": (settings.anat.template_voxel, 0.5),
         "anat.smoothing": (settings.anat.smoothing, 0),
+        "dwi.b_max": (settings.dwi.b_max, 500),
+        "dwi.min_coverage": (settings.dwi.min_coverage, 0),
     }
     for name, (value, least) in limits.items():
         if not value >= least:
