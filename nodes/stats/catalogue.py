@@ -10,6 +10,9 @@ from itertools import product
 from alsflow.nodes.errors import BadInputError
 
 
+PLACES = ("region", "tract")  # what a pattern of names may run over
+
+
 @dataclass(frozen=True)
 class Family:
     """Measures that answer one question; the false discovery rate is held within it."""
@@ -55,8 +58,9 @@ class Catalogue:
 def parse_catalogue(text: str) -> Catalogue:
     """Catalogue from the TOML text of ``measures.toml``.
 
-    A ``[[measure]]`` whose name holds ``{region}`` or ``{side}`` stands for one measure per
-    region and side; ``low`` and ``high`` are then factors on the region's own ``low``, ``high``.
+    A ``[[measure]]`` whose name holds ``{region}``, ``{tract}`` or ``{side}`` stands for one
+    measure per region (or tract) and side; with ``range_of``, ``low`` and ``high`` are factors
+    on that range of the region or tract.
     """
     declared = tomllib.loads(text)
     families = {item["name"]: Family(**item) for item in declared["family"]}
@@ -74,26 +78,28 @@ def parse_catalogue(text: str) -> Catalogue:
 def _expand(item: dict, declared: dict) -> list[Measure]:
     """Return the measures that one ``[[measure]]`` table stands for."""
     pattern = item["name"]
-    regions = declared["region"] if "{region}" in pattern else [None]
+    kind = next((kind for kind in PLACES if f"{{{kind}}}" in pattern), "")
+    places = declared.get(kind, []) if kind else [{}]
     sides = item.get("sides", [""])
     return [
-        _fill(item, region, side, declared["source"]) for region, side in product(regions, sides)
+        _fill(item, kind, place, side, declared["source"])
+        for place, side in product(places, sides)
     ]
 
 
-def _fill(item: dict, region: dict | None, side: str, sources: dict[str, str]) -> Measure:
+def _fill(item: dict, kind: str, place: dict, side: str, sources: dict[str, str]) -> Measure:
     words = {"side": side}
     low, high, expected = item["low"], item["high"], item.get("expected", "unknown")
     source = item.get("expected_source")
-    if region is not None:
-        words |= {"region": region["name"], "region_label": region["label"]}
+    if place:
+        words |= {kind: place["name"], f"{kind}_label": place["label"]}
         if item.get("range_of"):
             low, high = (
-                round(factor * bound, 4)
-                for factor, bound in zip((low, high), region[item["range_of"]], strict=True)
+                float(f"{factor * bound:.4g}")
+                for factor, bound in zip((low, high), place[item["range_of"]], strict=True)
             )
         if "expected" not in item:
-            expected, source = region["expected"], region["expected_source"]
+            expected, source = place["expected"], place["expected_source"]
     return Measure(
         name=item["name"].format(**words),
         family=item["family"],
