@@ -195,6 +195,16 @@ def resolve_deep_atlas(
     return first if here else cortical
 
 
+def resolve_tract_atlas(
+    name: str, folder: str | Path | None = None, first: str = "hcp842", other: str = "juelich"
+) -> str:
+    """Name of the atlas of tracts; ``auto`` stands for `first` once fetched, else for `other`."""
+    if name != "auto":
+        return name
+    here = all(path.is_file() for path in atlas_files(first, folder).values())
+    return first if here else other
+
+
 def _require_checksum(path: Path, expected: str, what: str) -> None:
     found = sha256(path)
     if found != expected:

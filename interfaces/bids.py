@@ -50,7 +50,20 @@ SAID_OTHERWISE = {
     "NIFTI_HEADER_UNREADABLE",
     "EMPTY_FILE",
     "T1W_FILE_WITH_TOO_MANY_DIMENSIONS",
+    "BVAL_MULTIPLE_ROWS",
+    "BVEC_NUMBER_ROWS",
+    "BVEC_ROW_LENGTH",
+    "DWI_MISSING_BVAL",
+    "DWI_MISSING_BVEC",
+    "VOLUME_COUNT_MISMATCH",
+    "ECHOTIME1_2_DIFFERENCE_UNREASONABLE",
+    "FIELDMAP_WITHOUT_MAGNITUDE_FILE",
+    "MAGNITUDE_FILE_WITH_TOO_MANY_DIMENSIONS",
+    "PHASE_ENCODING_DIRECTION_MUST_DEFINE",
 }
+# Errors of sidecars; those of the series below are judged where the stream reads them.
+SIDECAR_ERRORS = {"SIDECAR_KEY_REQUIRED", "JSON_SCHEMA_VALIDATION_ERROR", "JSON_INVALID"}
+SIDECAR_FOLDERS = {"dwi", "fmap"}
 IMAGE_EXTENSIONS = (".nii.gz", ".nii")
 
 
@@ -428,7 +441,7 @@ def validate(
     errors = [
         entry
         for entry in report["issues"]["issues"]
-        if entry["severity"] == "error" and entry["code"] not in SAID_OTHERWISE
+        if entry["severity"] == "error" and not _said_otherwise(entry)
     ]
     ours = [entry for entry in errors if _concerns(entry, participants, datatypes)]
     version = str(report["summary"].get("schemaVersion", "n/a"))
@@ -459,6 +472,14 @@ def _validator() -> str:
             "give --skip-bids-validation."
         )
     return program
+
+
+def _said_otherwise(issue: Mapping) -> bool:
+    """Whether the stream that reads the file refuses it in words, person by person."""
+    if issue["code"] in SAID_OTHERWISE:
+        return True
+    folder = Path(issue.get("location", "/")).parent.name
+    return issue["code"] in SIDECAR_ERRORS and folder in SIDECAR_FOLDERS
 
 
 def _concerns(issue: Mapping, participants: Collection[str], datatypes: Collection[str]) -> bool:

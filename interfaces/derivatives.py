@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -38,6 +39,10 @@ class _SaveOutputsInputSpec(DynamicTraitedSpec, CodedInputSpec):
         desc="path below the output folder, by key",
     )  # fmt: skip
     sidecars = traits.Dict(traits.Str, traits.Dict, desc="content of the JSON file, by key")
+    factual = traits.List(
+        traits.Str, desc="keys whose sidecar also holds facts_file"
+    )
+    facts_file = File(exists=True, desc="JSON: what was really done")
 
 
 class _SaveOutputsOutputSpec(TraitedSpec):
@@ -63,6 +68,9 @@ class SaveOutputs(CodedInterface):
         if missing := [key for key, path in sources.items() if not isdefined(path)]:
             raise RuntimeError(f"outputs were not made: {', '.join(missing)}")
         sidecars = self.inputs.sidecars if isdefined(self.inputs.sidecars) else {}
+        if isdefined(self.inputs.facts_file):
+            facts = json.loads(Path(self.inputs.facts_file).read_text(encoding="utf-8"))
+            sidecars = sidecars | {key: sidecars[key] | facts for key in self.inputs.factual}
         written = []
         for key, source in sources.items():
             target = Path(self.inputs.folder) / self.inputs.targets[key]

@@ -14,6 +14,7 @@ from alsflow.interfaces import bids
 from alsflow.workflows import exits
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.manifest import Entry
+from alsflow.workflows.participant import queries_of
 from alsflow.workflows.settings import Settings
 
 ERRORS_SHOWN = 10
@@ -106,9 +107,10 @@ def show_requirements(visits: Sequence[bids.Visit], entries: Sequence[Entry]) ->
     """Table of what was found, what is missing and what will run."""
     table = Table("visit", "stream", "found", "what happens", "reason")
     for visit in visits:
-        found = ", ".join(path.name for paths in visit.files.values() for path in paths) or "none"
         for entry in entries:
             if entry.belongs_to(visit):
+                paths = [p for q in queries_of([entry.stream]) for p in visit.files.get(q, ())]
+                found = ", ".join(path.name for path in paths) or "none"
                 state = SYMBOLS[entry.state]
                 table.add_row(visit.prefix, entry.stream, found, state, entry.reason or "")
     console = Console()

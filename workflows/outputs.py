@@ -10,10 +10,11 @@ from typing import Any
 
 from nipype.pipeline.engine import Node
 
-from alsflow.interfaces.atlas import resolve_deep_atlas
+from alsflow.interfaces.atlas import resolve_deep_atlas, resolve_tract_atlas
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.derivatives import SaveOutputs
 from alsflow.interfaces.template import SPACE
+from alsflow.workflows.dwi_plan import plan_dwi
 from alsflow.workflows.settings import Settings
 
 
@@ -35,19 +36,30 @@ def names(visit: Visit, settings: Settings) -> dict[str, Any]:
             settings.anat.subcortical_atlas, settings.anat.cortical_atlas
         ),
         "smoothing": settings.anat.smoothing,
+        "tract_atlas": resolve_tract_atlas(settings.dwi.tract_atlas),
+        "fit": settings.dwi.fit,
     }
 
 
-def wanted(stream: str, settings: Settings) -> dict[str, dict[str, Any]]:
-    """Declared outputs that a stream writes under these settings."""
-    own_deep_atlas = (
-        resolve_deep_atlas(settings.anat.subcortical_atlas, settings.anat.cortical_atlas)
-        != settings.anat.cortical_atlas
-    )
+def conditions(stream: str, visit: Visit, settings: Settings) -> set[str]:
+    """Which of the conditions that the table calls ``when`` hold for a visit."""
+    deep = resolve_deep_atlas(settings.anat.subcortical_atlas, settings.anat.cortical_atlas)
+    holding = {
+        "deep": deep != settings.anat.cortical_atlas,
+        "denoise": settings.dwi.denoise,
+        "distortion": stream == "dwi"
+        and bool(plan_dwi(visit, settings).distortion.kind != "none"),
+    }
+    return {name for name, holds in holding.items() if holds}
+
+
+def wanted(stream: str, visit: Visit, settings: Settings) -> dict[str, dict[str, Any]]:
+    """Declared outputs that a stream writes for a visit."""
+    holding = conditions(stream, visit, settings)
     return {
         key: entry
         for key, entry in declared()[stream].items()
-        if entry.get("when") != "deep" or own_deep_atlas
+        if "when" not in entry or entry["when"] in holding
     }
 
 
@@ -66,19 +78,23 @@ def requested(visit: Visit, stream: str, settings: Settings) -> dict[str, Path]:
     """All outputs that a stream must have produced to be done."""
     return {
         key: settings.output_dir / relative_path(entry, visit, settings)
-        for key, entry in wanted(stream, settings).items()
+        for key, entry in wanted(stream, visit, settings).items()
     }
 
 
 def sidecar(entry: dict[str, Any], visit: Visit, settings: Settings, source: str) -> dict:
     """Content of the JSON file beside an output."""
     known = names(visit, settings)
-    fields = {}
-    for field, value in entry.get("fields", {}).items():
-        # a lone name keeps its type: a number stays a number
-        lone = isinstance(value, str) and value.startswith("{") and value.endswith("}")
-        fields[field] = known[value[1:-1]] if lone else value
+    fields = _filled(entry.get("fields", {}), known)
     return {"Description": entry["about"] + ".", "Sources": [source], **fields}
+
+
+def _filled(value: Any, known: dict[str, Any]) -> Any:
+    """Names in braces replaced; they keep their type: a number stays a number."""
+    if isinstance(value, dict):
+        return {key: _filled(entry, known) for key, entry in value.items()}
+    lone = isinstance(value, str) and value.startswith("{") and value.endswith("}")
+    return known[value[1:-1]] if lone else value
 
 
 def sink(stream: str, visit: Visit, settings: Settings, source: str) -> Node:
@@ -98,10 +114,11 @@ def sink(stream: str, visit: Visit, settings: Settings, source: str) -> Node:
     source : str
         BIDS URI of the raw file that they were made from.
     """
-    outputs = wanted(stream, settings)
+    outputs = wanted(stream, visit, settings)
     return Node(
         SaveOutputs(
             keys=list(outputs),
+            factual=[key for key, entry in outputs.items() if entry.get("facts")],
             folder=str(settings.output_dir),
             targets={key: relative_path(e, visit, settings) for key, e in outputs.items()},
             sidecars={

@@ -12,7 +12,7 @@ from typing import Any
 
 from alsflow import __version__
 from alsflow.interfaces import pages as files
-from alsflow.interfaces.atlas import declaration, resolve_deep_atlas
+from alsflow.interfaces.atlas import declaration, resolve_deep_atlas, resolve_tract_atlas
 from alsflow.interfaces.bids import Visit
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.report import pages
@@ -74,7 +74,17 @@ def _methods(settings: Settings, manifest: Manifest, fill: partial[str]) -> str:
     cortical = declaration(anat.cortical_atlas) | {"name": anat.cortical_atlas}
     deep_name = resolve_deep_atlas(anat.subcortical_atlas, anat.cortical_atlas)
     deep = declaration(deep_name) | {"name": deep_name}
-    return fill("methods.md", streams=streams, anat=anat, cortical=cortical, deep=deep)
+    tracts_name = resolve_tract_atlas(settings.dwi.tract_atlas)
+    tracts = declaration(tracts_name) | {"name": tracts_name}
+    return fill(
+        "methods.md",
+        streams=streams,
+        anat=anat,
+        cortical=cortical,
+        deep=deep,
+        dwi=settings.dwi,
+        tracts=tracts,
+    )
 
 
 def _software(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -116,6 +126,7 @@ def _stream(
         reason=entry.reason,
         failures=_failures(output_dir, entry, manifest),
         flags=quality.get("flags", []),
+        notes=quality.get("notes", []),
         summary=pages.summary_rows(rows),
         metrics=pages.metric_rows(quality, {item["name"]: item for item in facts["metric"]}),
         region_columns=tuple(pages.REGION_COLUMNS.values()),

@@ -52,6 +52,7 @@ class Stream:
     reason: str = ""
     failures: Sequence[Mapping[str, str]] = ()
     flags: Sequence[Mapping[str, str]] = ()
+    notes: Sequence[Mapping[str, str]] = ()
     summary: Sequence[Row] = ()
     metrics: Sequence[Mapping[str, Any]] = ()
     region_columns: Sequence[str] = ()

@@ -9,7 +9,6 @@ from itertools import product
 
 from alsflow.nodes.errors import BadInputError
 
-
 PLACES = ("region", "tract")  # what a pattern of names may run over
 
 

@@ -33,6 +33,16 @@ def test_files_and_sidecars_land_where_they_should(tmp_path, source):
     assert not list((tmp_path / "out").rglob(".*"))
 
 
+def test_facts_join_the_sidecars_that_ask_for_them(tmp_path, source):
+    facts = tmp_path / "facts.json"
+    facts.write_text(json.dumps({"Steps": {"denoise": True}}))
+    interface = sink(tmp_path, factual=["map"], facts_file=str(facts))
+    interface.inputs.map_file = interface.inputs.table_file = str(source)
+    interface.run(cwd=str(tmp_path))
+    beside = tmp_path / "out/sub-01/anat/sub-01_map.json"
+    assert json.loads(beside.read_text()) == {"Description": "A map.", "Steps": {"denoise": True}}
+
+
 def test_an_output_that_was_not_made_is_an_error(tmp_path, source):
     interface = sink(tmp_path)
     interface.inputs.map_file = str(source)

@@ -39,6 +39,13 @@ class Toy:
             table.write(f"{folder.partition('/')[0]}\t60\n")
         return path
 
+    def add_series(self, folder):
+        """A second image of a person, for the second stream."""
+        path = self.bids / folder / "dwi" / f"{folder.replace('/', '_')}_dwi.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"series of {folder}")
+        return path
+
     def run(self, *options, level="participant", validate=False, workers=2):
         """Exit code of the command line."""
         from alsflow import cli
@@ -62,6 +69,11 @@ class Toy:
         rows = [line.split("\t") for line in (self.out / "status.tsv").read_text().splitlines()]
         return {"_".join(c for c in row[:2] if c != "n/a") or row[2]: row[3] for row in rows[1:]}
 
+    def states(self):
+        """State by person and stream."""
+        rows = [line.split("\t") for line in (self.out / "status.tsv").read_text().splitlines()]
+        return {(row[0], row[2]): row[3] for row in rows[1:]}
+
     def reasons(self):
         rows = [line.split("\t") for line in (self.out / "status.tsv").read_text().splitlines()]
         return {row[0] if row[0] != "n/a" else row[2]: row[4] for row in rows[1:]}
@@ -79,6 +91,8 @@ def toy(tmp_path, monkeypatch):
     from alsflow.workflows import participant
 
     monkeypatch.setitem(participant.STREAMS, "anat", toy_streams.init_toy_wf)
+    monkeypatch.setitem(participant.STREAMS, "dwi", toy_streams.init_second_wf)
+    monkeypatch.setitem(participant.TAKES, "dwi", {"anat": ("scaled_file",)})
     outputs = types.ModuleType("alsflow.workflows.outputs")
     outputs.requested = toy_streams.requested
     monkeypatch.setitem(sys.modules, "alsflow.workflows.outputs", outputs)

@@ -10,6 +10,7 @@ from nipype.pipeline.engine import Node, Workflow
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.nodes.errors import BadInputError
+from alsflow.workflows.ports import port
 
 
 def work_dir_of(runtime):
@@ -138,9 +139,27 @@ def init_toy_wf(visit, settings):
     workflow.connect([
         (load, scale, [("out_file", "in_file")]),
         (scale, sink, [("out_file", "in_file")]),
+        (scale, port("outputnode", "scaled_file"), [("out_file", "scaled_file")]),
+    ])  # fmt: skip
+    return workflow
+
+
+def target_of_second(visit, settings):
+    return settings.output_dir / visit.folder / "dwi" / f"{visit.prefix}_desc-toy_dwi.txt"
+
+
+def init_second_wf(visit, settings):
+    """A stream that takes what the first has made: scale -> sink."""
+    workflow = Workflow(name="dwi_wf")
+    scale = Node(Scale(factor=2), name="scale")
+    sink = Node(Sink(target=str(target_of_second(visit, settings))), name="sink")
+    workflow.connect([
+        (port("inputnode", "scaled_file"), scale, [("scaled_file", "in_file")]),
+        (scale, sink, [("out_file", "in_file")]),
     ])  # fmt: skip
     return workflow
 
 
 def requested(visit, stream, settings):
-    return {"toy": target(visit, settings)}
+    found = {"anat": target, "dwi": target_of_second}[stream]
+    return {"toy": found(visit, settings)}
