@@ -36,6 +36,8 @@ SCALES = {
     "-2048 to 2047": (-2048.0, 2048.0, 0.0, 2048.0),
     "-4096 to 4095": (-4096.0, 4096.0, 0.0, 4096.0),
 }
+# Units of ready field maps: how many of them are one Hz.
+PER_HZ = {"Hz": 1.0, "rad/s": TURN, "T": 1 / 42.577478518e6}
 FILLED = 0.9  # share of a range that the values must fill to be taken for it
 LONGEST_ECHO = 0.1  # s; a later echo time is in ms
 STRONGEST = 1500.0  # Hz; no susceptibility of a head at 3 T comes near
@@ -71,8 +73,8 @@ def phase_to_radians(phase: NDArray, units: str | None = None) -> NDArray:
         if inside and high - low >= FILLED * (top - bottom):
             return np.angle(np.exp(1j * (phase - zero) / half * np.pi))
     raise BadInputError(
-        f"the phase image runs from {low:g} to {high:g}, which is no range that phase is stored in "
-        f"({'; '.join(SCALES)}); give phase as the scanner wrote it, or in radians with "
+        f"the phase image runs from {low:g} to {high:g}, which is no range that phase is stored "
+        f"in ({'; '.join(SCALES)}); give phase as the scanner wrote it, or in radians with "
         '"Units": "rad"'
     )
 
@@ -123,9 +125,25 @@ def field_from_phase(
     return fill_smoothly(phase, weight, voxel_sizes(affine)) / (TURN * gap)
 
 
-def field_from_hz(field: NDArray, magnitude: NDArray, affine: NDArray) -> NDArray:
-    """Ready field map, Hz, made smooth and continued outside the head of its magnitude image."""
-    field = np.nan_to_num(np.asarray(field, float))
+def field_from_map(
+    field: NDArray, magnitude: NDArray, affine: NDArray, units: str = "Hz"
+) -> NDArray:
+    """Ready field map in Hz, made smooth and continued outside the head of its magnitude image.
+
+    Parameters
+    ----------
+    field, magnitude : (x, y, z) arrays
+        The map and a magnitude image on its grid.
+    affine : (4, 4) array
+        Voxel to mm.
+    units : str
+        BIDS ``Units`` of the map, see `PER_HZ`.
+    """
+    if units not in PER_HZ:
+        raise BadInputError(
+            f"the field map has Units {units!r}, which is none of {', '.join(PER_HZ)}; correct it"
+        )
+    field = np.nan_to_num(np.asarray(field, float)) / PER_HZ[units]
     if np.abs(field).max() > STRONGEST or not field.any():
         raise BadInputError(
             f"the field map reaches {np.abs(field).max():g} Hz, and a head reaches more than 0 "

@@ -27,7 +27,7 @@ from alsflow.nodes.distortion.smooth_fields import (
     slope,
     slope_transposed,
 )
-from alsflow.nodes.distortion.unwarp import sampling_places, unwarp
+from alsflow.nodes.distortion.unwarp import describe_shift, sampling_places, unwarp
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import apply_affine, voxel_sizes
 
@@ -119,8 +119,8 @@ def field_from_pair(
     problem = _Problem(affine, axis, ratio, settings.movement)
     state = _State(np.zeros(images[0].shape), np.eye(4))
     for width in settings.widths:
-        smoothed = [_smoothed(problem, image, width) for image in images]
-        state = _level(problem, *smoothed, state, settings.stiffness * width, settings.steps)
+        plus, minus = (_smoothed(problem, image, width) for image in images)
+        state = _level(problem, plus, minus, state, settings.stiffness * width, settings.steps)
     return _finished(b0_plus, b0_minus, state, problem)
 
 
@@ -131,6 +131,36 @@ def agreement(first: NDArray, second: NDArray) -> tuple[float, float]:
     a, b = a[head], b[head]
     r = ((a - a.mean()) * (b - b.mean())).mean() / (a.std() * b.std())
     return float(r), float(np.sqrt(((a - b) ** 2).mean() / ((a**2 + b**2) / 2).mean()))
+
+
+def readout_ratio(plus: float | None, minus: float | None) -> float:
+    """Readout time of the second image over that of the first; 1 where neither is known.
+
+    Neither is needed for a field in mm as long as both are the same, as in one protocol.
+    """
+    if (plus is None) != (minus is None):
+        raise BadInputError(
+            "the readout time of one image of the phase-encoding pair is not known; "
+            "write TotalReadoutTime in both sidecars"
+        )
+    return 1.0 if plus is None or minus is None else minus / plus
+
+
+def describe(found: PairField, affine: NDArray) -> dict[str, float]:
+    """Numbers for the record: agreement, displacement (mm), movement (degrees, mm)."""
+    rigid = found.rigid_minus_to_plus
+    centre = _centre(affine, found.shift.shape)
+    moved = rigid[:3, :3] @ centre + rigid[:3, 3] - centre
+    turn = Rotation.from_matrix(rigid[:3, :3]).magnitude()
+    return {
+        "r_before": found.r_before,
+        "r_after": found.r_after,
+        "nrmse_before": found.nrmse_before,
+        "nrmse_after": found.nrmse_after,
+        **describe_shift(found.shift, found.corrected_plus),
+        "rotation_degrees": float(np.degrees(turn)),
+        "translation_mm": float(np.sqrt((moved**2).sum())),
+    }
 
 
 @dataclass(frozen=True)
@@ -249,7 +279,10 @@ def _by_movement(
         return np.zeros((0, *shape)), np.zeros((0, *shape))
     inverse = np.linalg.inv(problem.affine)[:3, :3]
     by_mm = inverse.T @ np.reshape(gradient, (3, -1))
-    arms = apply_affine(problem.affine, places).reshape(3, -1) - _centre(problem, shape)[:, None]
+    arms = (
+        apply_affine(problem.affine, places).reshape(3, -1)
+        - _centre(problem.affine, shape)[:, None]
+    )
     along = problem.affine[:3, problem.axis] / problem.spacing
     # (axis x arm) . v = axis . (arm x v)
     turns = np.cross(arms.T, by_mm.T).T / ARM
@@ -265,9 +298,9 @@ def _across(problem: _Problem) -> NDArray:
     return np.linalg.svd(along[None])[2][1:].T
 
 
-def _centre(problem: _Problem, shape: tuple[int, ...]) -> NDArray:
+def _centre(affine: NDArray, shape: tuple[int, ...]) -> NDArray:
     """Middle of the image, (3,) mm, about which rotations turn."""
-    return problem.affine[:3, :3] @ ((np.array(shape) - 1) / 2) + problem.affine[:3, 3]
+    return affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
 
 
 def _sample(image: NDArray, places: NDArray) -> NDArray:
@@ -280,7 +313,7 @@ def _inside(places: NDArray, shape: NDArray) -> NDArray:
     Not asked along the phase encoding: a field could hide there what it cannot explain.
     """
     edge = (shape - 1).reshape(-1, 1, 1, 1)
-    return ((places > -0.5) & (places < edge + 0.5)).all(axis=0)
+    return np.all((places > -0.5) & (places < edge + 0.5), axis=0)
 
 
 def _cost(problem: _Problem, equations: _Equations, state: _State, stiffness: float) -> float:
@@ -332,7 +365,7 @@ def _updated(problem: _Problem, state: _State, change: NDArray, moves: NDArray) 
     shift = _limited(problem, state.shift + change)
     if not problem.movement:
         return _State(shift, state.placement)
-    centre, step = _centre(problem, shift.shape), np.eye(4)
+    centre, step = _centre(problem.affine, shift.shape), np.eye(4)
     step[:3, :3] = Rotation.from_rotvec(moves[:3] / ARM).as_matrix()
     step[:3, 3] = centre - step[:3, :3] @ centre + _across(problem) @ moves[3:]
     return _State(shift, step @ state.placement)

@@ -7,7 +7,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from alsflow.nodes.distortion.smooth_fields import slope
-from alsflow.nodes.geometry import apply_affine, voxel_sizes
+from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.geometry import apply_affine, resample, voxel_sizes
+
+SAME_PLACE = 1e-3  # mm in the elements of two affines
+MOST_TURNED = 5.0  # degrees between the axes of two images of one protocol, repositioned
+BRIGHT = 0.2  # of the 98th percentile; brighter voxels are head
 
 
 def sampling_places(
@@ -72,3 +77,33 @@ def unwarp(
     )
     stretch = 1 + polarity * slope(shift, axis, voxel_sizes(affine)[axis])
     return (sampled * np.maximum(stretch, 0)).astype(np.float32)
+
+
+def on_parallel_grid(
+    volume: NDArray, affine: NDArray, shape: tuple[int, ...], target_affine: NDArray
+) -> NDArray:
+    """Distorted image on the grid of another whose voxel axes run the same way.
+
+    Raises
+    ------
+    BadInputError
+        When the axes are turned, so that the phase encodings of the two cannot be opposite.
+    """
+    if volume.shape == tuple(shape) and np.allclose(affine, target_affine, atol=SAME_PLACE):
+        return volume
+    axes = [a[:3, :3] / voxel_sizes(a) for a in (affine, target_affine)]
+    turned = np.degrees(np.arccos(np.clip((axes[0] * axes[1]).sum(axis=0), -1, 1))).max()
+    if turned > MOST_TURNED:
+        raise BadInputError(
+            f"the voxel axes of the phase-encoding pair are turned by {turned:.0f} degrees "
+            "against each other, so one does not undo the distortion of the other; leave one out"
+        )
+    return resample(volume, affine, tuple(shape), target_affine, order=3)
+
+
+def describe_shift(shift: NDArray, image: NDArray) -> dict[str, float]:
+    """Percentiles of the displacement, mm, where an undistorted image is bright."""
+    inside = shift[image > BRIGHT * np.percentile(image, 98)]
+    names = {1: "shift_p01", 50: "shift_median", 99: "shift_p99"}
+    found = np.percentile(inside, list(names))
+    return {name: float(value) for name, value in zip(names.values(), found, strict=True)}

@@ -9,7 +9,7 @@ import pytest
 from alsflow.nodes.distortion.gre import (
     STRONGEST,
     echo_gap,
-    field_from_hz,
+    field_from_map,
     field_from_phase,
     phase_to_radians,
     shift_from_hz,
@@ -97,14 +97,18 @@ def test_two_phase_images_are_subtracted_in_the_right_order():
 
 def test_ready_map_is_continued_outside_its_head():
     stored = np.where(HEAD > 100, HZ, 0)
-    found = field_from_hz(stored, HEAD, AFFINE)
+    found = field_from_map(stored, HEAD, AFFINE)
     assert np.median(np.abs(found - HZ)[HEAD > 300]) < 2.5
+    same = field_from_map(stored * 2 * np.pi, HEAD, AFFINE, "rad/s")
+    np.testing.assert_allclose(same, found, atol=1e-6)
+    with pytest.raises(BadInputError, match="Hz, rad/s, T"):
+        field_from_map(stored, HEAD, AFFINE, "ppm")
     rim = (HEAD < 100) & (HEAD > 20)
     assert np.abs(found - HZ)[rim].mean() < 0.3 * np.abs(HZ[rim]).mean()
     with pytest.raises(BadInputError, match="Units"):
-        field_from_hz(stored / HZ.max() * STRONGEST * 1.01, HEAD, AFFINE)
+        field_from_map(stored / HZ.max() * STRONGEST * 1.01, HEAD, AFFINE)
     with pytest.raises(BadInputError, match="Units"):
-        field_from_hz(np.zeros(SHAPE), HEAD, AFFINE)
+        field_from_map(np.zeros(SHAPE), HEAD, AFFINE)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
