@@ -12,7 +12,6 @@ from alsflow.nodes.errors import BadInputError
 
 MIN_VOLUMES = 12  # below, a tensor alone takes most of the spectrum and nothing is left to judge
 MIN_EDGE = 3  # voxels of a patch along each axis
-STRIDE = 2  # voxels between the centres of patches
 
 
 @dataclass(frozen=True)
@@ -45,29 +44,29 @@ def why_not(shape: tuple[int, ...]) -> str:
             f"(at least {MIN_VOLUMES})"
         )
     patch = patch_edges(shape)
-    if np.prod(patch) < shape[3]:
+    if np.prod(patch) <= shape[3]:
         size = " x ".join(map(str, shape[:3]))
-        return f"{size} voxels hold no patch with as many voxels as there are volumes ({shape[3]})"
+        return f"{size} voxels hold no patch with more voxels than volumes ({shape[3]})"
     return ""
 
 
 def patch_edges(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Edges of the smallest odd cube with at least as many voxels as volumes, cut to the image."""
+    """Edges of the smallest odd cube with more voxels than volumes, cut to the image."""
     edge = MIN_EDGE
-    while edge**3 < shape[3]:
+    while edge**3 <= shape[3]:
         edge += 2
     x, y, z = (min(edge, n) for n in shape[:3])
     return x, y, z
 
 
 def denoise_series(
-    signal: NDArray, mask: NDArray | None = None, stride: int = STRIDE
+    signal: NDArray, mask: NDArray | None = None, stride: int | None = None
 ) -> Denoised:
     """Remove noise by principal components beyond the Marchenko-Pastur distribution [1]_.
 
-    Each patch (volumes by voxels) keeps the components above what noise alone would make; where
-    patches overlap, the simpler ones count more [2]_. The bias of magnitude images at low signal
-    stays.
+    Each patch (voxels by volumes, less its mean volume by volume) keeps the components above what
+    noise alone would make; where patches overlap, the simpler ones count more [2]_. The bias of
+    magnitude images at low signal stays.
 
     Parameters
     ----------
@@ -75,8 +74,8 @@ def denoise_series(
         Series as measured: neither interpolated nor smoothed.
     mask : (x, y, z) bool array, optional
         Patches whose centre lies within are used; all are without it.
-    stride : int
-        Voxels between the centres of patches.
+    stride : int, optional
+        Voxels between the centres of patches; by default half the edge of a patch.
 
     References
     ----------
@@ -92,7 +91,7 @@ def denoise_series(
             "export the series again"
         )
     patch = patch_edges(signal.shape)
-    corners = patch_corners(signal.shape, patch, mask, stride)
+    corners = patch_corners(signal.shape, patch, mask, stride or max(patch) // 2)
     series = np.ascontiguousarray(signal, dtype=np.float32)
     total, weight, variance, rank = _patches(series, corners, np.array(patch))
     reached = weight > 0
@@ -152,6 +151,7 @@ def _patches(
     px, py, pz = patch
     voxels = px * py * pz
     block = np.empty((voxels, n))
+    mean = np.empty(n)
     for index in range(len(corners)):
         x, y, z = corners[index]
         row = 0
@@ -160,10 +160,13 @@ def _patches(
                 for k in range(pz):
                     block[row] = series[x + i, y + j, z + k]
                     row += 1
+        for v in range(n):
+            mean[v] = block[:, v].mean()
+        block -= mean
         values, vectors = np.linalg.eigh(block.T @ block)
-        kept, sigma2 = _components(values, voxels)
+        kept, sigma2 = _components(values, voxels - 1)
         signal = np.ascontiguousarray(vectors[:, n - kept :])
-        clean = (block @ signal) @ signal.T
+        clean = (block @ signal) @ signal.T + mean
         w = 1.0 / (1.0 + kept)
         row = 0
         for i in range(px):
