@@ -1,0 +1,223 @@
+"""Files of a diffusion series: from one or several runs to maps of the tensor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, isdefined, traits
+from numpy.typing import NDArray
+
+from alsflow.interfaces.anat import read_volume, write_json
+from alsflow.interfaces.base import CodedInputSpec, CodedInterface
+from alsflow.interfaces.images import load, save
+from alsflow.interfaces.volumes import write_table
+from alsflow.nodes.dwi.gradients import (
+    Gradients,
+    Table,
+    check_gradients,
+    protocols_agree,
+    shells,
+    world_directions,
+)
+from alsflow.nodes.dwi.series import conform_series, same_grid
+from alsflow.nodes.dwi.tensor import fit_tensor
+from alsflow.nodes.errors import BadInputError
+
+MAPS = {
+    "fa": "fa",
+    "md": "md",
+    "ad": "ad",
+    "rd": "rd",
+    "s0": "s0",
+    "direction": "direction",
+    "tensor": "tensor",
+    "residual": "residual",
+    "negative_eigenvalues": "negative",
+}
+
+
+def read_numbers(path: str | Path) -> NDArray:
+    """Numbers of a text file in rows and columns; what is no table of numbers is refused."""
+    try:
+        return np.loadtxt(path, ndmin=2)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise BadInputError(
+            f"{Path(path).name} is not a table of numbers ({error}); export it again"
+        ) from error
+
+
+def write_gradients(gradients: Gradients, path: Path, runs: NDArray | None = None) -> str:
+    """Write b (s/mm²), x, y, z (unit vector, RAS+ world) and run of each volume as a table."""
+    table = pd.DataFrame(gradients.directions, columns=["x", "y", "z"])
+    table.insert(0, "b", gradients.bvals)
+    table["run"] = 0 if runs is None else runs
+    # full precision: write_table rounds to six digits
+    for column in ("b", "x", "y", "z"):
+        table[column] = [repr(float(value)) for value in table[column]]
+    return write_table(table, path)
+
+
+def read_gradients(path: str | Path) -> Gradients:
+    """Weighting of a series from the table of `write_gradients`."""
+    table = pd.read_csv(path, sep="\t")
+    return Gradients(table["b"].to_numpy(float), table[["x", "y", "z"]].to_numpy(float))
+
+
+def read_runs(path: str | Path) -> NDArray:
+    """Run (n,) each volume was acquired in, from the table of `write_gradients`, from 0."""
+    return pd.read_csv(path, sep="\t")["run"].to_numpy(int)
+
+
+class _LoadDwiInputSpec(CodedInputSpec):
+    in_files = InputMultiObject(File(exists=True), mandatory=True, desc="runs, any orientation")
+    bval_files = InputMultiObject(File(exists=True), mandatory=True, desc="b-values of each run")
+    bvec_files = InputMultiObject(File(exists=True), mandatory=True, desc="b-vectors of each run")
+
+
+class _LoadDwiOutputSpec(TraitedSpec):
+    dwi_file = File(exists=True, desc="all volumes in RAS+ order, one run after the other")
+    gradients_file = File(exists=True, desc="b, unit vector in the world and run of each volume")
+    info_file = File(exists=True, desc="JSON: runs, shells and what was mended")
+
+
+class LoadDwi(CodedInterface):
+    """Check the runs of one diffusion series and join them; see `nodes.dwi.series`."""
+
+    input_spec = _LoadDwiInputSpec
+    output_spec = _LoadDwiOutputSpec
+    _code = (conform_series, check_gradients, protocols_agree)
+
+    def _run_interface(self, runtime):
+        series, affines, weightings, notes = [], [], [], []
+        paths = zip(
+            self.inputs.in_files, self.inputs.bval_files, self.inputs.bvec_files, strict=True
+        )
+        several = len(self.inputs.in_files) > 1
+        for in_file, bval_file, bvec_file in paths:
+            signal, affine, table, world = load_run(in_file, bval_file, bvec_file, not several)
+            series.append(signal)
+            affines.append(affine)
+            weightings.append(world)
+            notes += [f"{Path(in_file).name} {note}" for note in table.notes]
+        names = [Path(path).name for path in self.inputs.in_files]
+        check_join(names, [s.shape for s in series], affines, weightings)
+        joined = Gradients(
+            np.concatenate([w.bvals for w in weightings]),
+            np.concatenate([w.directions for w in weightings]),
+        )
+        runs = np.repeat(np.arange(len(series)), [len(w) for w in weightings])
+        check_joined(names, joined)
+        folder = Path(runtime.cwd)
+        signal = series[0] if not several else np.concatenate(series, axis=3)
+        self._results["dwi_file"] = save(signal, affines[0], folder / "dwi.nii")
+        path = write_gradients(joined, folder / "gradients.tsv", runs)
+        self._results["gradients_file"] = path
+        info = {
+            "runs": names,
+            "volumes": [len(w) for w in weightings],
+            "shells": [{"b": s.b, "volumes": len(s.volumes)} for s in shells(joined.bvals)],
+            "notes": notes,
+        }
+        self._results["info_file"] = write_json(info, folder / "load.json")
+        return runtime
+
+
+def load_run(
+    in_file: str, bval_file: str, bvec_file: str, weighted: bool
+) -> tuple[NDArray, NDArray, Table, Gradients]:
+    """Series in RAS+, its affine, its table as stored and its weighting in the world."""
+    name = Path(in_file).name
+    data, stored = read_volume(in_file)
+    bvals, bvecs = read_numbers(bval_file), read_numbers(bvec_file)
+    try:
+        signal, affine = conform_series(data, stored)
+        table = check_gradients(bvals, bvecs, signal.shape[3], weighted=weighted)
+    except BadInputError as error:
+        raise BadInputError(f"{name} {error}") from error
+    world = Gradients(table.bvals, world_directions(table.bvecs, stored))
+    return signal, affine, table, world
+
+
+def check_join(
+    names: list[str],
+    shapes: list[tuple[int, ...]],
+    affines: list[NDArray],
+    weightings: list[Gradients],
+) -> None:
+    """Refuse runs that do not belong into one series."""
+    for k in range(1, len(names)):
+        if not same_grid(shapes[0], affines[0], shapes[k], affines[k]):
+            raise BadInputError(
+                f"{names[0]} and {names[k]} do not lie on the same voxel grid and cannot be "
+                "joined; give runs of one protocol, or leave one of them out"
+            )
+        agree, why = protocols_agree(weightings[0], weightings[k])
+        if not agree:
+            raise BadInputError(
+                f"{names[0]} and {names[k]} cannot be joined: {why}; leave one of them out"
+            )
+
+
+def check_joined(names: list[str], joined: Gradients) -> None:
+    """Refuse a series that no tensor can be fitted to although each run is in order."""
+    try:
+        check_gradients(joined.bvals, joined.directions.T, len(joined))
+    except BadInputError as error:
+        raise BadInputError(f"{' with '.join(names)} {error}") from error
+
+
+class _FitTensorInputSpec(CodedInputSpec):
+    dwi_file = File(exists=True, mandatory=True, desc="diffusion series, RAS+")
+    gradients_file = File(exists=True, mandatory=True, desc="its weighting, world coordinates")
+    mask_file = File(exists=True, mandatory=True, desc="brain mask, grid of dwi_file")
+    noise_file = File(exists=True, desc="standard deviation of the noise, used by RESTORE")
+    method = traits.Enum("WLS", "OLS", "RESTORE", usedefault=True, desc="of fitting")
+    b_max = traits.Float(1500.0, usedefault=True, desc="highest b-value used, s/mm²")
+
+
+class _FitTensorOutputSpec(TraitedSpec):
+    fa_file = File(exists=True, desc="fractional anisotropy")
+    md_file = File(exists=True, desc="mean diffusivity, mm²/s")
+    ad_file = File(exists=True, desc="axial diffusivity, mm²/s")
+    rd_file = File(exists=True, desc="radial diffusivity, mm²/s")
+    s0_file = File(exists=True, desc="signal without weighting as fitted")
+    direction_file = File(exists=True, desc="unit vector of fastest diffusion, world, 3 volumes")
+    tensor_file = File(exists=True, desc="D11 D12 D13 D22 D23 D33, world, mm²/s, 6 volumes")
+    residual_file = File(exists=True, desc="root mean square of the misfit, share of S0")
+    negative_file = File(exists=True, desc="negative eigenvalues as fitted, 0 to 3")
+    info_file = File(exists=True, desc="JSON: method, shells, voxels without a fit")
+
+
+class FitTensor(CodedInterface):
+    """Fit a tensor in each voxel of the brain; see `nodes.dwi.tensor`."""
+
+    input_spec = _FitTensorInputSpec
+    output_spec = _FitTensorOutputSpec
+    _code = (fit_tensor,)
+
+    def _run_interface(self, runtime):
+        signal, image = load(self.inputs.dwi_file)
+        mask = load(self.inputs.mask_file)[0] > 0
+        gradients = read_gradients(self.inputs.gradients_file)
+        noise = self.inputs.noise_file
+        sigma = load(noise)[0] if isdefined(noise) else None
+        method = self.inputs.method
+        maps = fit_tensor(signal, gradients, mask, method, sigma, self.inputs.b_max)
+        folder = Path(runtime.cwd)
+        for field, name in MAPS.items():
+            path = folder / f"{name}.nii.gz"
+            self._results[f"{name}_file"] = save(getattr(maps, field), image.affine, path)
+        info = {
+            "method": method,
+            "volumes": maps.n_volumes,
+            "b_used": list(maps.b_used),
+            "voxels": int(mask.sum()),
+            "voxels_without_fit": maps.n_missing,
+            "voxels_with_negative_eigenvalues": int((maps.negative_eigenvalues > 0).sum()),
+            "noise_map": bool(method == "RESTORE" and sigma is not None),
+            "note": maps.note,
+        }
+        self._results["info_file"] = write_json(info, folder / "tensor.json")
+        return runtime
