@@ -14,10 +14,16 @@ os.environ.setdefault("NO_ET", "1")  # Nipype asks the network for its latest ve
 from alsflow import __version__
 from alsflow.interfaces.simulate import write_cohort
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.simulate.cohort import DEFAULT_EFFECTS, Design
+from alsflow.nodes.simulate.cohort import (
+    DEFAULT_EFFECTS,
+    DEFAULT_TRACT_EFFECTS,
+    Design,
+    DiffusionDesign,
+)
 
 EX_USAGE = 64
 EX_CANTCREAT = 73
+MODALITIES = ("anat", "dwi")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,6 +58,7 @@ def _voxel(text: str) -> tuple[float, float, float]:
 def parser() -> argparse.ArgumentParser:
     """Command line of ``alsflow-simulate``."""
     default = ", ".join(f"{name}={change}" for name, change in DEFAULT_EFFECTS.items())
+    tracts = ", ".join(f"{name}={change}" for name, change in DEFAULT_TRACT_EFFECTS.items())
     made = _Parser(
         prog="alsflow-simulate",
         description="Write a simulated multi-centre cohort of ALS and controls as a BIDS dataset,"
@@ -68,8 +75,27 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         metavar="MEASURE=CHANGE",
-        help="mean relative change in people with ALS of a regional grey-matter volume; replaces"
-        f" the default, {default}; MEASURE=0 puts in nothing",
+        help="mean relative change in people with ALS of a regional grey-matter volume, or of the"
+        f" anisotropy of a tract; replaces the default, {default} and, with dwi, {tracts};"
+        " MEASURE=0 puts in nothing",
+    )
+    made.add_argument(
+        "--modalities",
+        nargs="+",
+        choices=MODALITIES,
+        default=["anat"],
+        help="what is scanned; anat always is (anat)",
+    )
+    made.add_argument(
+        "--dwi-directions", type=int, default=30, metavar="N", help="diffusion directions (30)"
+    )
+    made.add_argument(
+        "--dwi-voxel",
+        type=_voxel,
+        nargs="+",
+        default=[(2.5, 2.5, 2.5)],
+        metavar="MM",
+        help="voxel size of the diffusion series, as --resolution (2.5)",
     )
     made.add_argument(
         "--resolution",
@@ -85,27 +111,40 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _effects(options: argparse.Namespace) -> dict[str, float]:
+    """Effects that are asked for, or the default ones of the modalities."""
+    tracts = DEFAULT_TRACT_EFFECTS if "dwi" in options.modalities else {}
+    return dict(options.effect or DEFAULT_EFFECTS | tracts)
+
+
+def _sizes(voxels: Sequence[tuple[float, float, float]]) -> list[str]:
+    return ["x".join(f"{edge:g}" for edge in voxel) for voxel in voxels]
+
+
 def _command(options: argparse.Namespace) -> str:
     """Command that makes the same dataset in a folder called OUT."""
-    effects = options.effect or list(DEFAULT_EFFECTS.items())
-    voxels = ["x".join(f"{edge:g}" for edge in voxel) for voxel in options.resolution]
     words = ["alsflow-simulate", "OUT", "--n-als", options.n_als, "--n-controls"]
     words += [options.n_controls, "--sites", options.sites, "--seed", options.seed]
-    words += ["--effect", *(f"{name}={change:g}" for name, change in effects)]
-    words += ["--resolution", *voxels]
+    words += ["--effect", *(f"{name}={change:g}" for name, change in _effects(options).items())]
+    words += ["--resolution", *_sizes(options.resolution)]
+    if "dwi" in options.modalities:
+        words += ["--modalities", "anat", "dwi", "--dwi-directions", options.dwi_directions]
+        words += ["--dwi-voxel", *_sizes(options.dwi_voxel)]
     words += ["--truth-maps"] if options.truth_maps else []
     return shlex.join(str(word) for word in words)
 
 
 def requested(options: argparse.Namespace) -> Design:
     """Design that parsed options ask for."""
+    dwi = DiffusionDesign(options.dwi_directions, voxels=tuple(options.dwi_voxel))
     return Design(
         n_patients=options.n_als,
         n_controls=options.n_controls,
         n_sites=options.sites,
         seed=options.seed,
-        effects=dict(options.effect or DEFAULT_EFFECTS),
+        effects=_effects(options),
         voxels=tuple(options.resolution),
+        dwi=dwi if "dwi" in options.modalities else None,
     )
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from alsflow import __version__
 from alsflow.interfaces.atlas import find_atlas
 from alsflow.interfaces.images import load
+from alsflow.interfaces.simulate_diffusion import write_atlas, write_diffusion
+from alsflow.interfaces.simulate_files import write_image, write_json, write_table, write_text
 from alsflow.interfaces.template import SPACE, template_file
 from alsflow.nodes.atlas import fill_gaps
 from alsflow.nodes.simulate import phenotype
@@ -36,9 +33,11 @@ from alsflow.nodes.simulate.cohort import (
     head_measures,
     person_scores,
     scan_person,
+    scan_person_diffusion,
 )
 from alsflow.nodes.simulate.head import Head
 from alsflow.nodes.simulate.labels import TISSUES
+from alsflow.nodes.simulate.tracts import lay_bundles
 
 ATLAS = "neuromorphometrics"
 BIDS_VERSION = "1.10.0"
@@ -102,39 +101,6 @@ def atlas_regions() -> Regions:
 # ---------------------------------------------------------------------------- files
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-
-
-def _write_json(path: Path, content: object) -> None:
-    _write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def _cell(value: object) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "n/a"
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
-
-
-def _write_table(path: Path, rows: Sequence[Mapping[Any, Any]], columns: list[str]) -> None:
-    lines = ["\t".join(columns)]
-    lines += ["\t".join(_cell(row.get(name)) for name in columns) for row in rows]
-    _write_text(path, "\n".join(lines) + "\n")
-
-
-def _write_image(path: Path, data: NDArray, affine: NDArray, slope: float | None = None) -> None:
-    """Write a NIfTI whose bytes depend on the voxels alone, not on the time or the name."""
-    image = nib.Nifti1Image(data, affine)
-    if slope is not None:
-        image.header.set_slope_inter(slope, 0)  # `data` are then written as they are
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(image.to_bytes(), 9, mtime=0))
-
-
 def _t1w_sidecar(design: Design, site: int) -> dict[str, Any]:
     scanner = draw_site(design, site)
     return {
@@ -162,18 +128,18 @@ def _write_person(folder: Path, design: Design, person: Person, head: Head, maps
     step = STEP * scanner.noise * scanner.gain
     voxels = np.rint(np.clip(head.scan.image / step, 0, 32767))
     voxels = voxels.astype(np.uint8 if voxels.max() < 256 else np.int16)
-    _write_image(name.with_suffix(".nii.gz"), voxels, head.scan.affine, step)
-    _write_json(name.with_suffix(".json"), _t1w_sidecar(design, person.site))
+    write_image(name.with_suffix(".nii.gz"), voxels, head.scan.affine, step)
+    write_json(name.with_suffix(".json"), _t1w_sidecar(design, person.site))
     if not maps:
         return
     truth = folder / "derivatives" / "truth" / stem / "anat"
     for index, tissue in enumerate(TISSUES):
         share = head.scan.fractions[..., index]
         path = truth / f"{stem}_label-{tissue.upper()}_probseg.nii.gz"
-        _write_image(path, share, head.scan.affine)
+        write_image(path, share, head.scan.affine)
     brain = head.scan.brain.astype(np.uint8)
-    _write_image(truth / f"{stem}_desc-brain_mask.nii.gz", brain, head.scan.affine)
-    _write_json(truth / f"{stem}_desc-brain_mask.json", {"Type": "Brain"})
+    write_image(truth / f"{stem}_desc-brain_mask.nii.gz", brain, head.scan.affine)
+    write_json(truth / f"{stem}_desc-brain_mask.json", {"Type": "Brain"})
 
 
 # ---------------------------------------------------------------------------- people
@@ -181,9 +147,11 @@ def _write_person(folder: Path, design: Design, person: Person, head: Head, maps
 _workers: dict[str, Any] = {}  # what each process of a pool makes once
 
 
-def _start_worker() -> None:
+def _start_worker(diffusion: bool = False) -> None:
     _workers["blueprint"] = prepare_blueprint(template_source())
     _workers["regions"] = atlas_regions()
+    if diffusion:
+        _workers["bundles"] = lay_bundles()
 
 
 def _make_person(task: tuple[Path, Design, Person, bool]) -> tuple[dict, dict]:
@@ -192,18 +160,24 @@ def _make_person(task: tuple[Path, Design, Person, bool]) -> tuple[dict, dict]:
     blueprint: Blueprint = _workers["blueprint"]
     head = scan_person(design, person, blueprint)
     _write_person(folder, design, person, head, maps)
-    return head_measures(head, _workers["regions"])
+    true, before = head_measures(head, _workers["regions"])
+    if design.dwi is not None:
+        scan = scan_person_diffusion(design, person, head.anatomy, _workers["bundles"])
+        write_diffusion(folder, design, person, scan, maps)
+        true, before = true | scan.truth.measures, before | scan.truth.unaffected
+    return true, before
 
 
 def _make_people(tasks: list[tuple[Path, Design, Person, bool]], n_procs: int) -> Iterator:
     """Results of `_make_person` in the order of the tasks."""
+    diffusion = any(design.dwi is not None for _, design, _, _ in tasks)
     if n_procs == 1:
-        _start_worker()
+        _start_worker(diffusion)
         yield from map(_make_person, tasks)
         _workers.clear()
         return
     context = get_context("spawn")
-    with ProcessPoolExecutor(n_procs, context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(n_procs, context, _start_worker, (diffusion,)) as pool:
         yield from pool.map(_make_person, tasks)
 
 
@@ -220,14 +194,14 @@ def _describe(folder: Path, command: str) -> None:
         "Authors": ["The alsflow developers"],
         "GeneratedBy": [software],
     }
-    _write_json(folder / "dataset_description.json", description)
+    write_json(folder / "dataset_description.json", description)
     truth = {
         "Name": "What was put into the simulated cohort",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [software | {"Name": "truth"}],
     }
-    _write_json(folder / "derivatives" / "truth" / "dataset_description.json", truth)
+    write_json(folder / "derivatives" / "truth" / "dataset_description.json", truth)
 
 
 def _readme(design: Design, command: str) -> str:
@@ -249,15 +223,26 @@ Put into the group with ALS:
 `derivatives/truth/measures.tsv` holds each person's true values, counted on labels finer than
 the voxels, and `derivatives/truth/effects.tsv` the effect on each measure.
 
+{_diffusion_words(design)}\
 The heads are deformations of the ICBM 2009a template ({SPACE}) with deep structures after labels
 provided by Neuromorphometrics, Inc. (CC BY-NC 4.0: non-commercial use).
 """
 
 
+def _diffusion_words(design: Design) -> str:
+    if design.dwi is None:
+        return ""
+    return """\
+`derivatives/truth/sub-*/dwi` holds the motion, eddy currents, drift and field of each diffusion
+series, and `derivatives/simulation/atlas` the tracts in template space.
+
+"""
+
+
 def _write_participants(folder: Path, people: list[Person]) -> None:
     rows = [{"participant_id": f"sub-{person.label}", **person.row} for person in people]
-    _write_table(folder / "participants.tsv", rows, list(PARTICIPANT_COLUMNS))
-    _write_json(folder / "participants.json", PARTICIPANT_COLUMNS)
+    write_table(folder / "participants.tsv", rows, list(PARTICIPANT_COLUMNS))
+    write_json(folder / "participants.json", PARTICIPANT_COLUMNS)
 
 
 def _write_phenotype(folder: Path, design: Design, people: list[Person]) -> None:
@@ -268,9 +253,9 @@ def _write_phenotype(folder: Path, design: Design, people: list[Person]) -> None
     for name, columns in phenotype.score_columns().items():
         if rows[name]:
             path = folder / "phenotype" / f"{name}.tsv"
-            _write_table(path, rows[name], ["participant_id", *columns])
+            write_table(path, rows[name], ["participant_id", *columns])
             title = {"MeasurementToolMetadata": {"Description": phenotype.SCORE_TITLES[name]}}
-            _write_json(path.with_suffix(".json"), title | columns)
+            write_json(path.with_suffix(".json"), title | columns)
 
 
 def _write_truth(
@@ -286,11 +271,11 @@ def _write_truth(
         ]
         if person.row["group"] == PATIENT:
             changes.append({name: _change(name, true, before) for name in true})
-    _write_table(
+    write_table(
         truth / "measures.tsv", rows, ["participant_id", "session_id", "measure", "value", "unit"]
     )
     table = effect_table(design.effects, pd.DataFrame(changes, columns=list(measures[0][0])))
-    _write_table(truth / "effects.tsv", table.to_dict("records"), list(table.columns))
+    write_table(truth / "effects.tsv", table.to_dict("records"), list(table.columns))
 
 
 def _change(name: str, true: dict, before: dict) -> float:
@@ -318,7 +303,7 @@ def write_cohort(
     n_procs : int
         People made at the same time; the dataset does not depend on it.
     maps : bool
-        Write each person's true tissue fractions and brain mask too.
+        Write each person's true tissue fractions, brain mask and tensor maps too.
 
     Yields
     ------
@@ -344,10 +329,12 @@ def write_cohort(
             measures.append(found)
             yield person.label
         _describe(partial, command)
-        _write_text(partial / "README.md", _readme(design, command))
+        write_text(partial / "README.md", _readme(design, command))
         _write_participants(partial, people)
         _write_phenotype(partial, design, people)
         _write_truth(partial, design, people, measures)
+        if design.dwi is not None:
+            write_atlas(partial, prepare_blueprint(template_source()), lay_bundles())
         os.replace(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

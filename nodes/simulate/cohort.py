@@ -14,17 +14,28 @@ import numpy as np
 import pandas as pd
 
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.simulate.anatomy import REFERENCE_AGE, Blueprint, Traits
+from alsflow.nodes.simulate.anatomy import REFERENCE_AGE, Anatomy, Blueprint, Traits
+from alsflow.nodes.simulate.diffusion import (
+    DiffusionScan,
+    DiffusionScanner,
+    DiffusionSubject,
+    draw_white_matter,
+    make_gradients,
+    scan_diffusion,
+)
+from alsflow.nodes.simulate.echo_planar import Imperfections, epi_grid
 from alsflow.nodes.simulate.head import Head, simulate_head
 from alsflow.nodes.simulate.labels import without_thinning
 from alsflow.nodes.simulate.phenotype import Clinic, Row, draw_burden, draw_scores
 from alsflow.nodes.simulate.scanner import Scanner
+from alsflow.nodes.simulate.tracts import MEASURED, Bundles
 
 Regions = Mapping[str, Mapping[str, Sequence[int]]]  # region -> side -> atlas labels
 
 PATIENT, CONTROL = "ALS", "control"
 SIDES = ("left", "right")
 DEFAULT_EFFECTS = {"gmv_precentral_both": -0.12}
+DEFAULT_TRACT_EFFECTS = {"fa_corticospinal_tract_both": -0.10}
 MEAN_TIV = {"M": 1560.0, "F": 1370.0}  # mL
 SD_TIV = {"M": 115.0, "F": 105.0}  # mL
 GM_LOSS_PER_YEAR = 0.0022  # share of cortical grey matter, cross-sectional
@@ -33,6 +44,35 @@ VENTRICLE_GROWTH = (1.5, 0.05, 0.8)  # mm: at the reference age, per year, stand
 RIM = (1.5, 0.012, 0.15)  # mm: at the reference age, per year, standard deviation
 SD_ATROPHY = 0.25  # of the atrophy between people with ALS, relative to its mean
 PERSON, SITE = 0, 1  # first key of the generators
+FEWEST_DIRECTIONS = 6  # a tensor has as many unknowns
+STORAGE = ("LAS", "RAS", "LPS")  # orders of the voxels on disk, given to the sites at random
+
+
+@dataclass(frozen=True)
+class DiffusionDesign:
+    """What is asked of the diffusion series of a cohort.
+
+    Attributes
+    ----------
+    directions, n_b0 : int
+        Volumes with and without diffusion weighting.
+    bval : float
+        Weighting, s/mm2.
+    voxels : tuple
+        Edges of a voxel (x, y, z), mm, at each site.
+    imperfections : Imperfections, optional
+        The same at all sites; by default each site draws its own.
+    """
+
+    directions: int = 30
+    n_b0: int = 4
+    bval: float = 1000.0
+    voxels: tuple[tuple[float, float, float], ...] = ((2.5, 2.5, 2.5),)
+    imperfections: Imperfections | None = None
+
+    def voxel(self, site: int) -> tuple[float, float, float]:
+        """Voxel edges at a site, mm; the list of them starts again when it is too short."""
+        return self.voxels[site % len(self.voxels)]
 
 
 @dataclass(frozen=True)
@@ -48,9 +88,12 @@ class Design:
     seed : int
         Everything random follows from it.
     effects : dict
-        Name of a regional grey-matter measure to the mean relative change in people with ALS.
+        Name of a regional grey-matter volume or of the anisotropy of a tract to the mean relative
+        change in people with ALS.
     voxels : tuple
         Edges of a voxel (x, y, z), mm, at each site.
+    dwi : DiffusionDesign, optional
+        Diffusion series; by default there are none.
     """
 
     n_patients: int
@@ -59,6 +102,7 @@ class Design:
     seed: int
     effects: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_EFFECTS))
     voxels: tuple[tuple[float, float, float], ...] = ((1.0, 1.0, 1.0),)
+    dwi: DiffusionDesign | None = None
 
     def voxel(self, site: int) -> tuple[float, float, float]:
         """Voxel edges at a site, mm; the list of them starts again when it is too short."""
@@ -81,6 +125,8 @@ class Person:
         What is chosen about the anatomy.
     clinic : Clinic
         What is behind the scores.
+    tract_changes : dict
+        Tract and side to the relative change of its anisotropy.
     """
 
     number: int
@@ -88,6 +134,7 @@ class Person:
     row: Row
     traits: Traits
     clinic: Clinic
+    tract_changes: dict[tuple[str, str], float] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -112,12 +159,15 @@ def region_thinning(effects: Mapping[str, float], regions: Regions) -> dict[int,
     """
     loss: dict[int, float] = {}
     for measure, change in effects.items():
+        if measure.startswith("fa_"):
+            continue  # `tract_changes` reads it
         region, _, side = measure.removeprefix("gmv_").rpartition("_")
         if not measure.startswith("gmv_") or region not in regions or side not in (*SIDES, "both"):
             names = ", ".join(sorted(regions))
             raise BadInputError(
                 f"no effect can be put into {measure!r}; name gmv_REGION_left, _right or _both, "
-                f"where REGION is one of {names}"
+                f"where REGION is one of {names}; or, with diffusion, fa_TRACT_left, _right or "
+                f"_both, where TRACT is one of {', '.join(MEASURED)}"
             )
         if not -0.9 <= change <= 0:
             raise BadInputError(
@@ -129,6 +179,35 @@ def region_thinning(effects: Mapping[str, float], regions: Regions) -> dict[int,
                 raise BadInputError(f"{measure} names grey matter that another effect names too")
             loss[label] = -change
     return {label: share for label, share in loss.items() if share > 0}
+
+
+def tract_changes(effects: Mapping[str, float]) -> dict[tuple[str, str], float]:
+    """Mean relative change of the anisotropy of each tract and side.
+
+    Parameters
+    ----------
+    effects : mapping
+        ``fa_<tract>_<left, right or both>`` to the relative change, from -0.9 to 0.3; others are
+        passed over.
+    """
+    found: dict[tuple[str, str], float] = {}
+    for measure, change in effects.items():
+        if not measure.startswith("fa_"):
+            continue
+        tract, _, side = measure.removeprefix("fa_").rpartition("_")
+        if tract not in MEASURED or side not in (*SIDES, "both"):
+            raise BadInputError(
+                f"no effect can be put into {measure!r}; name fa_TRACT_left, _right or _both, "
+                f"where TRACT is one of {', '.join(MEASURED)}"
+            )
+        if not -0.9 <= change <= 0.3:
+            raise BadInputError(f"the effect {measure}={change} must lie between -0.9 and 0.3")
+        for name in SIDES:
+            if side in (name, "both"):
+                if (tract, name) in found:
+                    raise BadInputError(f"{measure} names a tract that another effect names too")
+                found[tract, name] = change
+    return {key: change for key, change in found.items() if change}
 
 
 def _members(regions: Regions, region: str, side: str) -> list[int]:
@@ -147,6 +226,27 @@ def check_design(design: Design, regions: Regions) -> None:
         if not all(0.5 <= edge <= 4 for edge in voxel):
             raise BadInputError(f"voxels of {voxel} mm cannot be drawn; edges run from 0.5 to 4")
     region_thinning(design.effects, regions)
+    changes = tract_changes(design.effects)
+    if design.dwi is not None:
+        _check_diffusion(design.dwi)
+    elif changes:
+        raise BadInputError(
+            "an effect on the anisotropy of a tract is asked for, but no diffusion series: add "
+            "--modalities anat dwi"
+        )
+
+
+def _check_diffusion(dwi: DiffusionDesign) -> None:
+    if dwi.directions < FEWEST_DIRECTIONS or dwi.n_b0 < 1:
+        raise BadInputError(
+            f"{dwi.directions} directions and {dwi.n_b0} volumes without weighting make no "
+            f"tensor; at least {FEWEST_DIRECTIONS} and 1 do"
+        )
+    for voxel in dwi.voxels:
+        if not all(1 <= edge <= 5 for edge in voxel):
+            raise BadInputError(
+                f"diffusion voxels of {voxel} mm cannot be drawn; edges run from 1 to 5"
+            )
 
 
 def site_of(index: int, patient: bool, n_sites: int) -> int:
@@ -212,13 +312,17 @@ def draw_person(design: Design, regions: Regions, number: int) -> Person:
         label: min(share * (1 + SD_ATROPHY * deviation), 0.95)
         for label, share in mean_thinning.items()
     }
+    changes = {
+        key: max(change * (1 + SD_ATROPHY * deviation), -0.95)
+        for key, change in (tract_changes(design.effects) if patient else {}).items()
+    }
     clinic = Clinic(
         patient=patient,
         bulbar=demography["onset"] == "bulbar",
         burden=draw_burden(deviation, rng) if patient else 0.0,
     )
     row: Row = {"site": f"site-{site + 1}", **demography}
-    return Person(number, site, row, _traits(row, thinning, rng), clinic)
+    return Person(number, site, row, _traits(row, thinning, rng), clinic, changes)
 
 
 def draw_people(design: Design, regions: Regions) -> list[Person]:
@@ -235,6 +339,50 @@ def scan_person(design: Design, person: Person, blueprint: Blueprint) -> Head:
     scanner = draw_site(design, person.site)
     return simulate_head(
         blueprint, person.traits, scanner, rng, np.array(design.voxel(person.site))
+    )
+
+
+def draw_diffusion_site(design: Design, site: int) -> DiffusionScanner:
+    """Draw how one site measures diffusion; its other images do not depend on it."""
+    rng, _ = generator(design.seed, SITE, site).spawn(2)
+    own = Imperfections(
+        noise=float(rng.uniform(0.03, 0.05)),
+        drift=float(rng.uniform(1, 6)),
+        eddy=float(rng.uniform(0.6, 1.8)),
+        distortion=float(rng.uniform(4, 7)),
+        non_uniformity=float(rng.uniform(0.1, 0.35)),
+    )
+    asked = design.dwi.imperfections if design.dwi else None
+    return DiffusionScanner(
+        fa=float(1 + 0.03 * np.clip(rng.standard_normal(), -2, 2)),
+        diffusivity=float(1 + 0.02 * np.clip(rng.standard_normal(), -2, 2)),
+        imperfections=asked or own,
+        readout=float(rng.uniform(0.03, 0.05)),
+        gain=float(round(rng.uniform(300, 900))),
+        storage=STORAGE[rng.integers(len(STORAGE))],
+    )
+
+
+def scan_person_diffusion(
+    design: Design, person: Person, anatomy: Anatomy, bundles: Bundles
+) -> DiffusionScan:
+    """Diffusion series and truth of one participant, whose `anatomy` `scan_person` drew."""
+    if design.dwi is None:
+        raise ValueError("the design asks for no diffusion series")
+    *_, rng = generator(design.seed, PERSON, person.number).spawn(4)
+    *_, directions = generator(design.seed, SITE, person.site).spawn(2)
+    scanner = draw_diffusion_site(design, person.site)
+    trait, place, series = rng.spawn(3)
+    age = float(person.row["age"] or 0) - REFERENCE_AGE
+    matter, unaffected = draw_white_matter(age, person.tract_changes, scanner, trait)
+    angles = np.array([-6.0, 0.0, 0.0]) + place.standard_normal(3) * (4.0, 1.5, 1.5)
+    return scan_diffusion(
+        DiffusionSubject(anatomy, matter, unaffected),
+        epi_grid(anatomy, design.dwi.voxel(person.site), angles),
+        make_gradients(design.dwi.directions, design.dwi.n_b0, design.dwi.bval, directions),
+        scanner,
+        bundles,
+        series,
     )
 
 
@@ -304,7 +452,9 @@ def effect_table(effects: Mapping[str, float], changes: pd.DataFrame) -> pd.Data
         if measure.endswith("_both"):
             stem = measure.removesuffix("_both")
             asked |= {f"{stem}_{side}": change for side in SIDES}
-    asked |= {f"{measure}_tiv": change for measure, change in asked.items()}
+    asked |= {
+        f"{measure}_tiv": change for measure, change in asked.items() if measure.startswith("gmv_")
+    }
     rows = []
     for measure in changes.columns:
         mean = float(changes[measure].mean())  # NaN where nobody has ALS
