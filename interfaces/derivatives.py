@@ -39,9 +39,7 @@ class _SaveOutputsInputSpec(DynamicTraitedSpec, CodedInputSpec):
         desc="path below the output folder, by key",
     )  # fmt: skip
     sidecars = traits.Dict(traits.Str, traits.Dict, desc="content of the JSON file, by key")
-    factual = traits.List(
-        traits.Str, desc="keys whose sidecar also holds facts_file"
-    )
+    factual = traits.List(traits.Str, desc="keys whose sidecar also holds facts_file")
     facts_file = File(exists=True, desc="JSON: what was really done")
 
 

@@ -28,13 +28,13 @@ NUMBERS = {
     "outlier_slices": ("correct", "outlier_slices"),
     "outlier_share": ("correct", "outlier_share"),
     "motion_last_update": ("motion", "last_update"),
-    "noise": ("denoise", "noise"),
-    "drift": ("drift", "largest"),
+    "noise": ("denoise", "median_noise"),
+    "drift": ("correct", "drift_largest"),
     "pair_r_before": ("field", "r_before"),
     "pair_r_after": ("field", "r_after"),
-    "bvec_coherence": ("check", "coherence"),
-    "bvec_margin": ("check", "margin"),
-    "b0_snr": ("mask", "snr"),
+    "bvec_coherence": ("check", "index"),
+    "bvec_lead": ("check", "lead"),
+    "b0_snr": ("correct", "b0_snr"),
     "volumes": ("tensor", "volumes"),
 }
 
@@ -104,7 +104,7 @@ class MeasureDwi(CodedInterface):
             path = getattr(self.inputs, f"{step}_info_file")
             if isdefined(path):
                 content = json.loads(Path(path).read_text(encoding="utf-8"))
-                long = ("head_to_volume", "eddy", "outliers", "loss")
+                long = ("head_to_volume", "eddy", "outliers", "loss", "drift")
                 infos[step] = {key: value for key, value in content.items() if key not in long}
         return infos
 
@@ -122,9 +122,9 @@ def _steps(asked: dict[str, Any], infos: dict[str, dict[str, Any]]) -> dict[str,
     steps = {}
     for name, setting in asked.items():
         info = infos.get(name)
-        skipped = "" if info is None else info.get("skipped") or ""
-        done = info is not None and not skipped
-        steps[name] = {"asked": setting, "done": done} | ({"reason": skipped} if skipped else {})
+        done = info is not None and bool(info.get("done", True))
+        why = "" if info is None or done else str(info.get("reason", ""))
+        steps[name] = {"asked": setting, "done": done} | ({"reason": why} if why else {})
     return steps
 
 

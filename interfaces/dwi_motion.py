@@ -18,7 +18,8 @@ from alsflow.interfaces.images import load, save
 from alsflow.interfaces.volumes import write_table
 from alsflow.nodes.distortion.phase_encoding import PhaseEncoding
 from alsflow.nodes.dwi.estimate import MotionEstimate, no_motion
-from alsflow.nodes.dwi.gradients import fsl_bvecs
+from alsflow.nodes.dwi.gradients import B0_MAX, fsl_bvecs
+from alsflow.nodes.dwi.measures import temporal_snr
 from alsflow.nodes.dwi.motion import estimate_motion
 from alsflow.nodes.dwi.resample import resample_series, rotated_gradients
 from alsflow.nodes.motion_metrics import framewise_displacement, rms_displacement
@@ -112,7 +113,7 @@ class EstimateMotion(CodedInterface):
 
 class _CorrectSeriesInputSpec(_SeriesInputSpec):
     motion_file = File(exists=True, desc="as EstimateMotion wrote it; none: no motion is undone")
-    drift_file = File(exists=True, desc="table: drift of each volume")
+    drift_file = File(exists=True, desc="JSON: drift of each volume, where it was corrected")
     replace = traits.Bool(True, usedefault=True, desc="replace slices that lost signal")
 
 
@@ -131,7 +132,7 @@ class CorrectSeries(CodedInterface):
 
     input_spec = _CorrectSeriesInputSpec
     output_spec = _CorrectSeriesOutputSpec
-    _code = (resample_series, rotated_gradients, framewise_displacement, rms_displacement)
+    _code = (resample_series, rotated_gradients, framewise_displacement, temporal_snr)
 
     def _run_interface(self, runtime):
         folder = Path(runtime.cwd)
@@ -150,7 +151,8 @@ class CorrectSeries(CodedInterface):
         brain = load(self.inputs.mask_file)[0] > 0
         confounds = confounds_table(estimate, turned.bvals, runs, brain, image.affine)
         if isdefined(self.inputs.drift_file):
-            confounds["drift"] = pd.read_csv(self.inputs.drift_file, sep="\t")["drift"]
+            told = json.loads(Path(self.inputs.drift_file).read_text(encoding="utf-8"))
+            confounds["drift"] = told.get("drift", np.nan)
         self._results["dwi_file"] = save(moved.signal, image.affine, folder / "dwi.nii.gz")
         self._results["seen_file"] = save(moved.seen, image.affine, folder / "seen.nii.gz")
         self._results["gradients_file"] = write_gradients(turned, folder / "gradients.tsv", runs)
@@ -159,6 +161,8 @@ class CorrectSeries(CodedInterface):
         self._results["bvec_file"] = _write_rows(bvecs, folder / "dwi.bvec", "%.8f")
         self._results["confounds_file"] = write_table(confounds, folder / "confounds.tsv")
         info = _summary(estimate, confounds, isdefined(motion), self.inputs.replace)
+        snr = temporal_snr(moved.signal[..., turned.b0], brain & moved.seen)
+        info["b0_snr"] = snr if np.isfinite(snr) else None
         self._results["info_file"] = write_json(info, folder / "correct.json")
         return runtime
 
@@ -178,6 +182,7 @@ def confounds_table(
     shifts = matrices[:, :3, :3] @ centre + matrices[:, :3, 3] - centre
     turns = Rotation.from_matrix(matrices[:, :3, :3]).as_rotvec(degrees=True)
     table = pd.DataFrame({"volume": np.arange(len(bvals)), "b": bvals, "run": runs})
+    table["b0"] = (bvals <= B0_MAX).astype(int)
     for k, axis in enumerate("xyz"):
         table[f"trans_{axis}"] = shifts[:, k]
     for k, axis in enumerate("xyz"):
@@ -194,6 +199,7 @@ def _summary(
     """Numbers of quality of the correction."""
     fd = confounds["framewise_displacement"]
     share = estimate.outlier_share
+    drift = confounds["drift"].dropna() if "drift" in confounds else pd.Series(dtype=float)
     return {
         "motion_corrected": moved,
         "outliers_replaced": bool(replaced and estimate.outliers.any()),
@@ -201,6 +207,7 @@ def _summary(
         "fd_max": float(fd.max()) if fd.notna().any() and moved else None,
         "outlier_slices": int(estimate.outliers.sum()) if moved else None,
         "outlier_share": share if np.isfinite(share) else None,
+        "drift_largest": float((drift - 1).abs().max()) if len(drift) else None,
         "motion_converged": estimate.converged if moved else None,
         "warnings": list(estimate.warnings),
     }

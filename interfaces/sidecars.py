@@ -60,6 +60,25 @@ def applicable_sidecars(path: Path, bids_dir: Path) -> list[Path]:
     return found
 
 
+def companion(path: Path, bids_dir: Path, ending: str) -> Path | None:
+    """File of another ending (``.bval``) that belongs to an image, its own or inherited.
+
+    Of several that apply the nearest and most specific one counts; None where there is none.
+    """
+    entities, suffix = split_name(path.name)
+    for folder in path.parents:
+        if not _within(folder, bids_dir):
+            break
+        found = []
+        for file in folder.glob(f"*{suffix}{ending}"):
+            own, own_suffix = split_name(file.name)
+            if own_suffix == suffix and own.items() <= entities.items():
+                found.append((len(own), file))
+        if found:
+            return max(found)[1]
+    return None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """One JSON object; what is none is refused with its name and place."""
     try:

@@ -13,8 +13,8 @@ from nipype.pipeline.engine import Node
 from alsflow.interfaces.atlas import resolve_deep_atlas, resolve_tract_atlas
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.derivatives import SaveOutputs
+from alsflow.interfaces.dwi_plan import plan_dwi
 from alsflow.interfaces.template import SPACE
-from alsflow.workflows.dwi_plan import plan_dwi
 from alsflow.workflows.settings import Settings
 
 
@@ -47,10 +47,16 @@ def conditions(stream: str, visit: Visit, settings: Settings) -> set[str]:
     holding = {
         "deep": deep != settings.anat.cortical_atlas,
         "denoise": settings.dwi.denoise,
-        "distortion": stream == "dwi"
-        and bool(plan_dwi(visit, settings).distortion.kind != "none"),
+        "distortion": stream == "dwi" and undistorted(visit, settings),
     }
     return {name for name, holds in holding.items() if holds}
+
+
+def undistorted(visit: Visit, settings: Settings) -> bool:
+    """Whether a pair or a field map serves the diffusion series of a visit."""
+    files = (visit.files.get("dwi", ()), visit.files.get("fmap", ()))
+    plan = plan_dwi(*files, settings.bids_dir, settings.dwi.distortion != "none")
+    return plan.distortion.kind != "none"
 
 
 def wanted(stream: str, visit: Visit, settings: Settings) -> dict[str, dict[str, Any]]:

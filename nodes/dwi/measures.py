@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 METRICS = {"fa": "1", "md": "mm2/s", "ad": "mm2/s", "rd": "mm2/s"}
 TRACTS = ("corticospinal_tract", "corticostriatal_tract", "corticothalamic_tract")
@@ -23,6 +24,39 @@ class Limits:
     outlier_slices: float = 0.2  # share of all slices
     framewise: float = 1.0  # mm, mean; noted, not flagged
     negative: float = 0.05  # share of voxels with negative eigenvalues; noted
+
+
+def temporal_snr(volumes: NDArray, brain: NDArray) -> float:
+    """Signal of the b=0 volumes over their variation in time; NaN with fewer than two.
+
+    Parameters
+    ----------
+    volumes : (x, y, z, n) array
+        Volumes without diffusion weighting.
+    brain : (x, y, z) bool array
+        Where the median is taken.
+    """
+    if volumes.shape[3] < 2:
+        return float("nan")
+    inside = volumes[brain].astype(float)
+    spread = inside.std(axis=1, ddof=1)
+    # the square of a spread over few volumes is scattered but unbiased
+    return float(np.median(inside.mean(axis=1)) / np.sqrt(np.mean(spread**2)))
+
+
+def colour_coded(fa: NDArray, direction: NDArray) -> NDArray:
+    """Colour-coded anisotropy (x, y, z, 3), 0 to 255.
+
+    Parameters
+    ----------
+    fa : (x, y, z) array
+        Fractional anisotropy.
+    direction : (x, y, z, 3) array
+        Principal direction in RAS+ world: red left-right, green anterior-posterior, blue
+        inferior-superior.
+    """
+    colour = np.abs(direction) * np.clip(fa, 0, 1)[..., None]
+    return np.rint(255 * np.nan_to_num(colour)).astype(np.uint8)
 
 
 def tract_measures_table(tracts: pd.DataFrame, flags: Sequence[str], note: str) -> pd.DataFrame:

@@ -1,0 +1,194 @@
+"""What the diffusion stream will do with the files of one visit, before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from alsflow.interfaces.fieldmaps import FieldmapChoice, choose_fieldmap
+from alsflow.interfaces.sidecars import companion, read_sidecar, split_name
+from alsflow.nodes.distortion.phase_encoding import PhaseEncoding, axis_from_sidecar, from_sidecar
+from alsflow.nodes.dwi.gradients import B0_MAX
+from alsflow.nodes.errors import BadInputError
+
+SAME_READOUT = 0.01  # relative difference up to which two readout times are one
+
+
+@dataclass(frozen=True)
+class Run:
+    """One series of the visit.
+
+    Attributes
+    ----------
+    path, bval, bvec : path
+        The image and its gradient table.
+    encoding : PhaseEncoding or None
+        In nearest RAS+ order; None where the sidecar does not tell.
+    problem : str
+        Why it is not known.
+    """
+
+    path: Path
+    bval: Path
+    bvec: Path
+    encoding: PhaseEncoding | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class DwiPlan:
+    """What is joined, and what undistorts it.
+
+    Attributes
+    ----------
+    runs : tuple of Run
+        Joined into one series, in this order.
+    polarities : tuple of int
+        Of each run: 1 encoded like the first one, -1 against it.
+    axis : int
+        Voxel axis of the phase encoding in RAS+ order; -1 where it is unknown.
+    distortion : FieldmapChoice
+        The pair or map that serves the first run.
+    notes : tuple of (name, reason)
+        What a reader of the measures must know.
+    """
+
+    runs: tuple[Run, ...]
+    polarities: tuple[int, ...]
+    axis: int
+    distortion: FieldmapChoice
+    notes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def encoding(self) -> PhaseEncoding | None:
+        """Phase encoding of the first run."""
+        return self.runs[0].encoding
+
+
+def plan_dwi(
+    series: tuple[Path, ...], maps: tuple[Path, ...], bids_dir: Path, undistort: bool
+) -> DwiPlan:
+    """Plan of one visit, refused in words where its files do not go together.
+
+    Parameters
+    ----------
+    series, maps : tuples of path
+        Images in its ``dwi`` and ``fmap`` folders.
+    bids_dir : path
+        Root of the dataset; sidecars are inherited from there.
+    undistort : bool
+        Whether something that undoes distortion is looked for.
+    """
+    runs = [_run(path, bids_dir) for path in series]
+    weighted = [run for run in runs if _is_weighted(run)] or runs
+    polarities = _polarities(weighted)
+    choice = FieldmapChoice("none", (), "the correction of distortion is switched off")
+    if undistort:
+        others = [path for path in series if path != weighted[0].path] + list(maps)
+        choice = choose_fieldmap(weighted[0].path, others, bids_dir)
+    axis = _axis(weighted[0], bids_dir)
+    return DwiPlan(tuple(weighted), polarities, axis, choice, _notes(weighted[0], axis, choice))
+
+
+def _run(path: Path, bids_dir: Path) -> Run:
+    tables = [companion(path, bids_dir, ending) for ending in (".bval", ".bvec")]
+    for table, ending in zip(tables, (".bval", ".bvec"), strict=True):
+        if table is None:
+            raise BadInputError(
+                f"{path.name} has no {ending} file; put {path.name.partition('.')[0]}{ending} "
+                "beside it"
+            )
+    bval, bvec = (table for table in tables if table is not None)
+    shape, affine = _header(path)
+    try:
+        encoding = from_sidecar(read_sidecar(path, bids_dir), affine, shape)
+    except BadInputError as error:
+        return Run(path, bval, bvec, None, str(error))
+    return Run(path, bval, bvec, encoding)
+
+
+def _header(path: Path) -> tuple[tuple[int, ...], NDArray]:
+    """Shape without volumes and affine; a file that cannot be read is refused in words."""
+    try:
+        image: Any = nib.load(path)
+    except (ImageFileError, OSError, EOFError, ValueError) as error:
+        raise BadInputError(
+            f"{path.name} cannot be read as an image ({error}); convert or copy it again"
+        ) from error
+    return image.shape[:3], np.asarray(image.affine)
+
+
+def _is_weighted(run: Run) -> bool:
+    """Whether some volume is diffusion-weighted; tables that are none are judged when read."""
+    try:
+        return bool((np.loadtxt(run.bval, ndmin=1) > B0_MAX).any())
+    except ValueError:
+        return True
+
+
+def _polarities(runs: list[Run]) -> tuple[int, ...]:
+    """Sense of phase encoding of each run relative to the first."""
+    first = runs[0]
+    found = [1]
+    for run in runs[1:]:
+        if first.encoding is not None and run.encoding is not None:
+            _refuse_difference(first, first.encoding, run, run.encoding)
+            found.append(first.encoding.sign * run.encoding.sign)
+            continue
+        if _direction(run) != _direction(first):
+            unknown = run if run.encoding is None else first
+            raise BadInputError(
+                f"{first.path.name} and {run.path.name} cannot be joined because "
+                f"{unknown.path.name} {unknown.problem}"
+            )
+        found.append(1)
+    return tuple(found)
+
+
+def _direction(run: Run) -> str | None:
+    return split_name(run.path.name)[0].get("dir")
+
+
+def _refuse_difference(first: Run, ours: PhaseEncoding, run: Run, theirs: PhaseEncoding) -> None:
+    names = f"{first.path.name} and {run.path.name}"
+    mend = "choose one with --bids-filter-file"
+    if ours.axis != theirs.axis:
+        raise BadInputError(
+            f"{names} are encoded along different axes and cannot be joined; {mend}"
+        )
+    if ours.readout is None or theirs.readout is None:
+        return
+    if abs(ours.readout / theirs.readout - 1) > SAME_READOUT:
+        raise BadInputError(
+            f"{names} have the readout times {ours.readout:g} and {theirs.readout:g} s and "
+            f"cannot be joined; {mend}"
+        )
+
+
+def _axis(run: Run, bids_dir: Path) -> int:
+    """Axis of the phase encoding even where its sense is unknown; -1 where that is, too."""
+    if run.encoding is not None:
+        return run.encoding.axis
+    try:
+        axis = axis_from_sidecar(read_sidecar(run.path, bids_dir), _header(run.path)[1])
+    except BadInputError:
+        return -1
+    return -1 if axis is None else axis
+
+
+def _notes(run: Run, axis: int, choice: FieldmapChoice) -> tuple[tuple[str, str], ...]:
+    notes = []
+    if choice.kind == "none":
+        why = f"susceptibility distortion was not corrected: {choice.reason}"
+        notes.append(("distortion_uncorrected", why))
+    elif choice.rule in ("same shim", "same grid"):
+        notes.append(("distortion_by_likeness", choice.reason))
+    if axis < 0:
+        notes.append(("phase_encoding_unknown", f"{run.path.name} {run.problem}"))
+    return tuple(notes)
