@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import nibabel as nib
 import numpy as np
@@ -123,7 +123,7 @@ def intended_paths(meta: dict[str, Any], image: Path, bids_dir: Path) -> list[tu
     entries = meta.get("IntendedFor") or []
     entries = [entries] if isinstance(entries, str) else entries
     subject = bids_dir / f"sub-{split_name(image.name)[0].get('sub', '')}"
-    found = []
+    found: list[tuple[Path, ...]] = []
     for entry in entries:
         if not isinstance(entry, str):
             raise BadInputError(
@@ -148,7 +148,7 @@ def _same_session(run: _Image, other: _Image) -> bool:
 
 def _header(image: _Image) -> tuple[tuple[int, ...], np.ndarray]:
     try:
-        stored = nib.load(image.path)
+        stored = cast(nib.Nifti1Image, nib.load(image.path))
     except (ImageFileError, OSError, EOFError) as error:
         raise BadInputError(f"cannot be read as an image ({error})") from error
     return stored.shape[:3], np.asarray(stored.affine)
@@ -217,9 +217,10 @@ def _reference(
         like = image.suffix == opposite.suffix and _same_but_direction(image, opposite)
         if like and (other.axis, other.sign) == (encoding.axis, encoding.sign):
             return image
-    echoes = [image.meta.get("EchoTime") for image in (run, opposite)]
-    known = all(isinstance(echo, int | float) for echo in echoes)
-    return run if known and abs(echoes[0] - echoes[1]) <= SAME_ECHO else None
+    own, echo = (image.meta.get("EchoTime") for image in (run, opposite))
+    if not (isinstance(own, int | float) and isinstance(echo, int | float)):
+        return None
+    return run if abs(own - echo) <= SAME_ECHO else None
 
 
 def _same_but_direction(first: _Image, second: _Image) -> bool:

@@ -1,0 +1,227 @@
+"""Pictures of the diffusion stream of one person as files."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import matplotlib
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
+from numpy.typing import NDArray
+from PIL import Image
+
+from alsflow.interfaces.base import CodedInputSpec, CodedInterface
+from alsflow.interfaces.images import load
+from alsflow.interfaces.report import LARGEST, require_same_grid
+from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.report.diffusion import draw_colour_fa, draw_edges, draw_tracts
+from alsflow.nodes.report.diffusion_charts import draw_histograms, draw_motion, draw_profiles
+
+COLOURS = (256, 128, 64)  # the first number whose file is small enough is taken
+MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z",
+          "framewise_displacement", "outlier_slices", "b0")  # fmt: skip
+PROFILE = ("tract", "side", "metric", "node", "mean", "sd")
+
+
+def save_colour_png(figure: Figure, path: str | Path) -> str:
+    """Write a figure in its own best colours as PNG without date, whole or not at all."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    data = b""
+    for colours in COLOURS:
+        stream = io.BytesIO()
+        small = picture.quantize(
+            colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+        )
+        small.save(stream, "PNG", optimize=True)
+        data = stream.getvalue()
+        if len(data) <= LARGEST:
+            break
+    path = Path(path)
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    partial.write_bytes(data)
+    os.replace(partial, path)
+    return str(path)
+
+
+def read_table(path: str | Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Table with the columns that a picture needs; ``n/a`` is missing."""
+    table = pd.read_csv(path, sep="\t", na_values="n/a")
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise BadInputError(f"{Path(path).name} has no column {', '.join(missing)}")
+    return table
+
+
+def on_grid(path: str, grid: nib.Nifti1Image) -> NDArray:
+    """Image that must lie on a grid."""
+    data, image = load(path)
+    require_same_grid(grid, image)
+    return data
+
+
+class _Drawing(CodedInterface):
+    """Draws figures with no regard to what a user's matplotlibrc says."""
+
+    def _figures(self) -> dict[str, Figure]:
+        raise NotImplementedError
+
+    def _run_interface(self, runtime):
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            for name, figure in self._figures().items():
+                path = Path(runtime.cwd) / f"{name}.png"
+                self._results[f"{name}_file"] = save_colour_png(figure, path)
+        return runtime
+
+
+class _DrawTensorInputSpec(CodedInputSpec):
+    fa_file = File(exists=True, mandatory=True, desc="fractional anisotropy")
+    md_file = File(exists=True, mandatory=True, desc="mean diffusivity, mm2/s, grid of fa_file")
+    directions_file = File(
+        exists=True, mandatory=True, desc="main direction, 3 volumes, RAS+ world, grid of fa_file"
+    )
+    mask_file = File(exists=True, mandatory=True, desc="brain mask, grid of fa_file")
+
+
+class _DrawTensorOutputSpec(TraitedSpec):
+    colour_file = File(exists=True, desc="main direction as colour, PNG")
+    histogram_file = File(exists=True, desc="histograms of FA and MD in the brain, PNG")
+
+
+class DrawTensor(_Drawing):
+    """Draw the tensor maps; see `nodes.report.diffusion`."""
+
+    input_spec = _DrawTensorInputSpec
+    output_spec = _DrawTensorOutputSpec
+    _code = (draw_colour_fa, draw_histograms)
+
+    def _figures(self) -> dict[str, Figure]:
+        fa, image = load(self.inputs.fa_file)
+        md, directions, mask = (
+            on_grid(path, image)
+            for path in (self.inputs.md_file, self.inputs.directions_file, self.inputs.mask_file)
+        )
+        brain = mask > 0
+        return {
+            "colour": draw_colour_fa(fa, directions, brain, image.affine),
+            "histogram": draw_histograms(fa, md, brain),
+        }
+
+
+class _DrawTractsInputSpec(CodedInputSpec):
+    fa_file = File(exists=True, mandatory=True, desc="fractional anisotropy")
+    mask_file = File(exists=True, mandatory=True, desc="brain mask, grid of fa_file")
+    tracts_file = File(
+        exists=True, mandatory=True, desc="weight of each tract, one volume each, grid of fa_file"
+    )
+    names = traits.List(traits.Str, mandatory=True, desc="name of each volume of tracts_file")
+    shown = traits.List(traits.Str, desc="names of those drawn, at most 7; by default the first")
+
+
+class _DrawTractsOutputSpec(TraitedSpec):
+    tracts_file = File(exists=True, desc="tracts over FA, PNG")
+
+
+class DrawTracts(_Drawing):
+    """Draw tracts over the anisotropy; see `nodes.report.diffusion`."""
+
+    input_spec = _DrawTractsInputSpec
+    output_spec = _DrawTractsOutputSpec
+    _code = (draw_tracts,)
+
+    def _figures(self) -> dict[str, Figure]:
+        fa, image = load(self.inputs.fa_file)
+        mask = on_grid(self.inputs.mask_file, image)
+        weights = on_grid(self.inputs.tracts_file, image)
+        weights = weights.reshape(*fa.shape, -1)
+        names = self.inputs.names
+        if len(names) != weights.shape[-1]:
+            raise BadInputError(
+                f"{Path(self.inputs.tracts_file).name} holds {weights.shape[-1]} tracts, "
+                f"and {len(names)} names are given"
+            )
+        shown = self.inputs.shown if isdefined(self.inputs.shown) else names
+        tracts = {name: weights[..., names.index(name)] for name in shown}
+        return {"tracts": draw_tracts(fa, mask > 0, image.affine, tracts)}
+
+
+class _DrawProfilesInputSpec(CodedInputSpec):
+    profiles_file = File(
+        exists=True, mandatory=True, desc="TSV: tract, side, metric, node, mean, sd"
+    )
+
+
+class _DrawProfilesOutputSpec(TraitedSpec):
+    profiles_file = File(exists=True, desc="measures along tracts, PNG")
+
+
+class DrawProfiles(_Drawing):
+    """Draw measures along tracts; see `nodes.report.diffusion_charts`."""
+
+    input_spec = _DrawProfilesInputSpec
+    output_spec = _DrawProfilesOutputSpec
+    _code = (draw_profiles,)
+
+    def _figures(self) -> dict[str, Figure]:
+        return {"profiles": draw_profiles(read_table(self.inputs.profiles_file, PROFILE))}
+
+
+class _DrawDistortionInputSpec(CodedInputSpec):
+    before_file = File(exists=True, mandatory=True, desc="b=0 image as acquired")
+    after_file = File(exists=True, desc="b=0 image corrected, grid of before_file")
+    mask_file = File(exists=True, mandatory=True, desc="brain mask, grid of before_file")
+    gm_file = File(exists=True, mandatory=True, desc="grey-matter fraction, T1w space")
+    wm_file = File(exists=True, mandatory=True, desc="white-matter fraction, T1w space")
+    dwi_to_t1w_file = File(exists=True, mandatory=True, desc="text, 4 x 4: diffusion mm to T1w mm")
+
+
+class _DrawDistortionOutputSpec(TraitedSpec):
+    edges_file = File(exists=True, desc="T1w tissue borders over the b=0 images, PNG")
+
+
+class DrawDistortion(_Drawing):
+    """Draw T1w tissue borders over b=0 images; see `nodes.report.diffusion`."""
+
+    input_spec = _DrawDistortionInputSpec
+    output_spec = _DrawDistortionOutputSpec
+    _code = (draw_edges,)
+
+    def _figures(self) -> dict[str, Figure]:
+        inputs = self.inputs
+        before, image = load(inputs.before_file)
+        after = on_grid(inputs.after_file, image) if isdefined(inputs.after_file) else None
+        mask = on_grid(inputs.mask_file, image)
+        gm, t1w = load(inputs.gm_file)
+        wm = on_grid(inputs.wm_file, t1w)
+        rigid = np.loadtxt(inputs.dwi_to_t1w_file)
+        figure = draw_edges(before, after, mask > 0, image.affine, (gm, wm), t1w.affine, rigid)
+        return {"edges": figure}
+
+
+class _DrawMotionInputSpec(CodedInputSpec):
+    motion_file = File(exists=True, mandatory=True, desc=f"TSV, a row per volume: {MOTION}")
+
+
+class _DrawMotionOutputSpec(TraitedSpec):
+    motion_file = File(exists=True, desc="movement and lost slices over the series, PNG")
+
+
+class DrawMotion(_Drawing):
+    """Draw the movement of the head; see `nodes.report.diffusion_charts`."""
+
+    input_spec = _DrawMotionInputSpec
+    output_spec = _DrawMotionOutputSpec
+    _code = (draw_motion,)
+
+    def _figures(self) -> dict[str, Figure]:
+        columns = read_table(self.inputs.motion_file, MOTION)[list(MOTION)].to_numpy(float).T
+        *_, fd, outliers, b0 = columns
+        return {"motion": draw_motion(columns[:3].T, columns[3:6].T, fd, outliers, b0 > 0)}
