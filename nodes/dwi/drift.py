@@ -1,0 +1,88 @@
+"""Drift of the signal over a run, seen in the b=0 volumes and divided out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.polynomial import Polynomial
+from numpy.typing import NDArray
+
+from alsflow.nodes.dwi.gradients import B0_MAX
+from alsflow.nodes.errors import BadInputError
+
+MAX_OPEN = 0.25  # share of a run that may lie before its first or after its last b=0 volume
+
+
+def correct_drift(
+    signal: NDArray,
+    bvals: NDArray,
+    brain: NDArray,
+    degree: int = 2,
+    runs: NDArray | None = None,
+) -> tuple[NDArray, NDArray]:
+    """Divide out the drift seen in the b=0 volumes of a diffusion series [1]_.
+
+    Parameters
+    ----------
+    signal : (x, y, z, n) array
+        Diffusion series in the order of acquisition, arbitrary units.
+    bvals : (n,) array
+        b-value of each volume, s/mm2.
+    brain : (x, y, z) bool array
+        Voxels averaged to follow the drift.
+    degree : int
+        Degree of the polynomial fitted to the b=0 means.
+    runs : (n,) int array, optional
+        Run of each volume; each drifts on its own. One run by default.
+
+    Returns
+    -------
+    corrected : (x, y, z, n) float32 array
+        Series without drift, each run at the level of its first volume.
+    drift : (n,) array
+        Signal of each volume relative to the first of its run; 1 means no drift.
+
+    References
+    ----------
+    .. [1] Vos et al. (2017). Magn Reson Med 77:285-299. doi:10.1002/mrm.26124
+    """
+    n = signal.shape[3]
+    runs = np.zeros(n, int) if runs is None else runs
+    drift = np.ones(n)
+    for run in np.unique(runs):
+        volumes = np.flatnonzero(runs == run)
+        b0 = np.flatnonzero(bvals[volumes] <= B0_MAX)
+        check_b0(b0, len(volumes), degree)
+        means = [np.nanmean(signal[..., volumes[k]][brain], dtype=float) for k in b0]
+        drift[volumes] = relative_trend(b0, np.array(means), len(volumes), degree)
+    return (signal / drift.astype(np.float32)).astype(np.float32, copy=False), drift
+
+
+def check_b0(b0: NDArray, n: int, degree: int) -> None:
+    """Refuse b=0 volumes (numbers within their run of `n`) that cannot show a drift."""
+    if len(b0) <= degree:
+        raise BadInputError(
+            f"has {len(b0)} b=0 volumes, which cannot fix a drift of degree {degree} "
+            f"(at least {degree + 1}); lower the degree or switch drift correction off"
+        )
+    before, after = int(b0[0]), int(n - 1 - b0[-1])
+    if max(before, after) > MAX_OPEN * (n - 1):
+        where = f"before its first b=0 volume ({before}" if before > after else (
+            f"after its last b=0 volume ({after}"
+        )  # fmt: skip
+        raise BadInputError(
+            f"has too many volumes {where} of {n}) to know how the signal drifted there; "
+            "switch drift correction off"
+        )
+
+
+def relative_trend(b0: NDArray, means: NDArray, n: int, degree: int) -> NDArray:
+    """Polynomial through the means of the volumes `b0`, for all n volumes, 1 at the first."""
+    trend = Polynomial.fit(b0, means, degree)
+    drift = trend(np.arange(n)) / trend(0)
+    if not (np.isfinite(drift).all() and drift.min() > 0):
+        raise BadInputError(
+            "has b=0 volumes whose mean signal in the brain follows no drift "
+            f"({means.min():.3g} to {means.max():.3g}); look at them, or switch drift "
+            "correction off"
+        )
+    return drift
