@@ -143,9 +143,6 @@ class CorrectSeries(CodedInterface):
         estimate = read_motion(motion) if isdefined(motion) else no_motion(signal.shape)
         encoding, polarity = _encoding(self.inputs), _polarity(self.inputs, runs)
         field = load(shift)[0] if isdefined(shift) else None
-        if self.inputs.replace and estimate.outliers.any():
-            signal = replace_outliers(signal, image.affine, gradients, estimate, encoding, field,
-                                      polarity)  # fmt: skip
         moved = resample_series(signal, image.affine, estimate, encoding, field, polarity)
         turned = rotated_gradients(gradients, estimate)
         brain = load(self.inputs.mask_file)[0] > 0

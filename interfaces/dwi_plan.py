@@ -192,3 +192,33 @@ def _notes(run: Run, axis: int, choice: FieldmapChoice) -> tuple[tuple[str, str]
     if axis < 0:
         notes.append(("phase_encoding_unknown", f"{run.path.name} {run.problem}"))
     return tuple(notes)
+
+
+def pair_inputs(plan: DwiPlan, bids_dir: Path) -> dict[str, Any]:
+    """Readout times of the two images of a pair, for `interfaces.distortion.FieldFromPair`."""
+    opposite = plan.distortion.files[1]
+    shape, affine = _header(opposite)
+    encodings = (plan.encoding, from_sidecar(read_sidecar(opposite, bids_dir), affine, shape))
+    readouts = [encoding.readout if encoding else None for encoding in encodings]
+    names = ("plus_readout", "minus_readout")
+    return {n: value for n, value in zip(names, readouts, strict=True) if value is not None}
+
+
+def gre_inputs(plan: DwiPlan, bids_dir: Path) -> dict[str, Any]:
+    """Images and metadata of a gradient-echo map, for `interfaces.distortion.FieldFromGre`."""
+    *phases, magnitude = plan.distortion.files
+    metas = [read_sidecar(path, bids_dir) for path in phases]
+    inputs: dict[str, Any] = {
+        "phase_files": [str(path) for path in phases],
+        "magnitude_file": str(magnitude),
+        "ready": split_name(phases[0].name)[1] == "fieldmap",
+    }
+    if plan.encoding is not None and plan.encoding.readout is not None:
+        inputs["readout"] = plan.encoding.readout
+    if metas[0].get("Units"):
+        inputs["units"] = str(metas[0]["Units"])
+    names = ("EchoTime1", "EchoTime2") if len(phases) == 1 else ("EchoTime", "EchoTime")
+    echoes = [meta.get(name) for meta, name in zip((metas * 2)[:2], names, strict=True)]
+    if all(isinstance(echo, int | float) for echo in echoes):
+        inputs["echo_times"] = tuple(float(echo) for echo in echoes if echo is not None)
+    return inputs

@@ -79,3 +79,17 @@ class MotionEstimate:
         """Outlier slices among those judged."""
         judged = np.isfinite(self.loss).sum()
         return float(self.outliers.sum() / judged) if judged else float("nan")
+
+
+def no_motion(shape: tuple[int, ...]) -> MotionEstimate:
+    """Estimate of a series (x, y, z, n) that is taken as it is."""
+    count, slices = shape[3], shape[2]
+    return MotionEstimate(
+        np.tile(np.eye(4), (count, 1, 1)),
+        np.zeros((count, 0)),
+        (),
+        True,
+        np.zeros((count, slices), bool),
+        np.full((count, slices), np.nan),
+        (),
+    )
