@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, isdefined, traits
@@ -13,6 +16,12 @@ from alsflow.interfaces.anat import read_volume, write_json
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.images import load, save
 from alsflow.interfaces.volumes import write_table
+from alsflow.nodes.dwi import denoise, drift
+from alsflow.nodes.dwi.brain_mask import find_brain
+from alsflow.nodes.dwi.bvec_check import check_bvecs
+from alsflow.nodes.dwi.denoise import denoise_series
+from alsflow.nodes.dwi.drift import correct_drift
+from alsflow.nodes.dwi.gibbs import partial_fourier_note, unring
 from alsflow.nodes.dwi.gradients import (
     Gradients,
     Table,
@@ -24,6 +33,7 @@ from alsflow.nodes.dwi.gradients import (
 from alsflow.nodes.dwi.series import conform_series, same_grid
 from alsflow.nodes.dwi.tensor import fit_tensor
 from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.geometry import voxel_sizes, voxel_volume
 
 MAPS = {
     "fa": "fa",
@@ -166,6 +176,202 @@ def check_joined(names: list[str], joined: Gradients) -> None:
         check_gradients(joined.bvals, joined.directions.T, len(joined))
     except BadInputError as error:
         raise BadInputError(f"{' with '.join(names)} {error}") from error
+
+
+class _MaskDwiInputSpec(CodedInputSpec):
+    dwi_file = File(exists=True, mandatory=True, desc="diffusion series, RAS+")
+    gradients_file = File(exists=True, mandatory=True, desc="its weighting")
+
+
+class _MaskDwiOutputSpec(TraitedSpec):
+    mask_file = File(exists=True, desc="brain, grid of dwi_file")
+    b0_file = File(exists=True, desc="mean b=0 volume without slow non-uniformity")
+    field_file = File(exists=True, desc="field that was divided out of it, median 1 in the brain")
+    info_file = File(exists=True, desc="JSON: volume of the mask")
+
+
+class MaskDwi(CodedInterface):
+    """Find the brain in a diffusion series; see `nodes.dwi.brain_mask`."""
+
+    input_spec = _MaskDwiInputSpec
+    output_spec = _MaskDwiOutputSpec
+    _code = (find_brain,)
+
+    def _run_interface(self, runtime):
+        signal, image = load(self.inputs.dwi_file)
+        gradients = read_gradients(self.inputs.gradients_file)
+        brain = find_brain(signal, gradients, voxel_sizes(image.affine))
+        folder = Path(runtime.cwd)
+        for name in ("mask", "b0", "field"):
+            path = folder / f"{name}.nii.gz"
+            self._results[f"{name}_file"] = save(getattr(brain, name), image.affine, path)
+        volume = float(brain.mask.sum()) * voxel_volume(image.affine)
+        info = {"method": "b=0 and weighted volumes, N4", "volume_ml": volume}
+        self._results["info_file"] = write_json(info, folder / "mask.json")
+        return runtime
+
+
+class _CheckGradientsInputSpec(CodedInputSpec):
+    dwi_file = File(exists=True, mandatory=True, desc="diffusion series, RAS+")
+    gradients_file = File(exists=True, mandatory=True, desc="its weighting, world coordinates")
+    mask_file = File(exists=True, mandatory=True, desc="brain mask, grid of dwi_file")
+    in_file = File(exists=True, desc="series as stored, whose bvec file the mend is for")
+    force = traits.Bool(False, usedefault=True, desc="go on with a table that seems wrong")
+
+
+class _CheckGradientsOutputSpec(TraitedSpec):
+    gradients_file = File(exists=True, desc="the same weighting, once it has passed")
+    info_file = File(exists=True, desc="JSON: verdict, coherence of fibres, mend")
+
+
+class CheckGradients(CodedInterface):
+    """Check signs and axes of the b-vectors against the fibres; see `nodes.dwi.bvec_check`."""
+
+    input_spec = _CheckGradientsInputSpec
+    output_spec = _CheckGradientsOutputSpec
+    _code = (check_bvecs,)
+
+    def _run_interface(self, runtime):
+        signal, image = load(self.inputs.dwi_file)
+        mask = load(self.inputs.mask_file)[0] > 0
+        gradients = read_gradients(self.inputs.gradients_file)
+        path = self.inputs.in_file if isdefined(self.inputs.in_file) else self.inputs.dwi_file
+        stored = np.asarray(cast(nib.Nifti1Image, nib.load(path)).affine)
+        check = check_bvecs(signal, image.affine, gradients, mask, stored)
+        if check.verdict == "wrong" and not self.inputs.force:
+            raise BadInputError(
+                f"{Path(path).name}: {check.sentence}; or go on as it is with --force bvecs"
+            )
+        info = asdict(check) | {"matrix": check.matrix.tolist(), "forced": self.inputs.force}
+        self._results["gradients_file"] = self.inputs.gradients_file
+        self._results["info_file"] = write_json(info, Path(runtime.cwd) / "bvec_check.json")
+        return runtime
+
+
+class _DenoiseDwiInputSpec(CodedInputSpec):
+    dwi_file = File(exists=True, mandatory=True, desc="diffusion series as measured, RAS+")
+    mask_file = File(exists=True, desc="brain mask; all of the image is denoised without it")
+    impossible = traits.Enum(
+        "refuse", "skip", usedefault=True, desc="what to do where it cannot be done"
+    )
+
+
+class _DenoiseDwiOutputSpec(TraitedSpec):
+    dwi_file = File(exists=True, desc="denoised series")
+    noise_file = File(exists=True, desc="standard deviation of the noise, NaN where unknown")
+    info_file = File(exists=True, desc="JSON: whether it was done, or why not; patch; noise")
+
+
+class DenoiseDwi(CodedInterface):
+    """Remove noise by its spectrum in small patches; see `nodes.dwi.denoise`."""
+
+    input_spec = _DenoiseDwiInputSpec
+    output_spec = _DenoiseDwiOutputSpec
+    _code = (denoise_series,)
+
+    def _run_interface(self, runtime):
+        signal, image = load(self.inputs.dwi_file)
+        masked = isdefined(self.inputs.mask_file)
+        mask = load(self.inputs.mask_file)[0] > 0 if masked else None
+        folder = Path(runtime.cwd)
+        reason = denoise.why_not(signal.shape)
+        if reason and self.inputs.impossible == "skip":
+            noise = np.full(signal.shape[:3], np.nan, np.float32)
+            self._results["dwi_file"] = self.inputs.dwi_file
+            info = {"done": False, "reason": reason}
+        else:
+            clean = denoise_series(signal, mask)
+            noise = clean.noise
+            path = folder / "dwi_denoised.nii"
+            self._results["dwi_file"] = save(clean.signal, image.affine, path)
+            info = {
+                "done": True,
+                "method": "Marchenko-Pastur PCA",
+                "patch": list(clean.patch),
+                "median_noise": float(np.nanmedian(noise)),
+                "median_components_kept": float(np.nanmedian(clean.rank)),
+            }
+        self._results["noise_file"] = save(noise, image.affine, folder / "noise.nii.gz")
+        self._results["info_file"] = write_json(info, folder / "denoise.json")
+        return runtime
+
+
+class _UnringDwiInputSpec(CodedInputSpec):
+    dwi_file = File(exists=True, mandatory=True, desc="diffusion series on its acquired grid")
+    mask_file = File(exists=True, desc="brain mask; lines that miss it are left as they are")
+    slice_axis = traits.Range(low=0, high=2, value=2, usedefault=True, desc="across the slices")
+    partial_fourier = traits.Float(desc="share of k-space that was acquired")
+
+
+class _UnringDwiOutputSpec(TraitedSpec):
+    dwi_file = File(exists=True, desc="series without ringing in its slices")
+    info_file = File(exists=True, desc="JSON: method and warning")
+
+
+class UnringDwi(CodedInterface):
+    """Remove Gibbs ringing in the slices; see `nodes.dwi.gibbs`."""
+
+    input_spec = _UnringDwiInputSpec
+    output_spec = _UnringDwiOutputSpec
+    _code = (unring, partial_fourier_note)
+
+    def _run_interface(self, runtime):
+        signal, image = load(self.inputs.dwi_file)
+        masked = isdefined(self.inputs.mask_file)
+        mask = load(self.inputs.mask_file)[0] > 0 if masked else None
+        clean = unring(signal, self.inputs.slice_axis, mask)
+        known = isdefined(self.inputs.partial_fourier)
+        folder = Path(runtime.cwd)
+        info = {
+            "done": True,
+            "method": "local sub-voxel shifts",
+            "slice_axis": self.inputs.slice_axis,
+            "note": partial_fourier_note(self.inputs.partial_fourier if known else None),
+        }
+        self._results["dwi_file"] = save(clean, image.affine, folder / "dwi_unrung.nii")
+        self._results["info_file"] = write_json(info, folder / "unring.json")
+        return runtime
+
+
+class _CorrectDriftInputSpec(CodedInputSpec):
+    dwi_file = File(exists=True, mandatory=True, desc="diffusion series, RAS+")
+    gradients_file = File(exists=True, mandatory=True, desc="its weighting and runs")
+    mask_file = File(exists=True, mandatory=True, desc="brain mask, grid of dwi_file")
+    degree = traits.Range(low=1, high=2, value=2, usedefault=True, desc="of the polynomial")
+    impossible = traits.Enum(
+        "refuse", "skip", usedefault=True, desc="what to do where it cannot be done"
+    )
+
+
+class _CorrectDriftOutputSpec(TraitedSpec):
+    dwi_file = File(exists=True, desc="series without drift")
+    info_file = File(exists=True, desc="JSON: signal of each volume relative to the first")
+
+
+class CorrectDrift(CodedInterface):
+    """Divide out the drift seen in the b=0 volumes; see `nodes.dwi.drift`."""
+
+    input_spec = _CorrectDriftInputSpec
+    output_spec = _CorrectDriftOutputSpec
+    _code = (correct_drift,)
+
+    def _run_interface(self, runtime):
+        gradients = read_gradients(self.inputs.gradients_file)
+        runs = read_runs(self.inputs.gradients_file)
+        degree, folder = self.inputs.degree, Path(runtime.cwd)
+        reason = drift.why_not(gradients.bvals, degree, runs)
+        if reason and self.inputs.impossible == "skip":
+            self._results["dwi_file"] = self.inputs.dwi_file
+            info = {"done": False, "reason": reason}
+        else:
+            signal, image = load(self.inputs.dwi_file)
+            mask = load(self.inputs.mask_file)[0] > 0
+            even, found = correct_drift(signal, gradients.bvals, mask, degree, runs)
+            path = folder / "dwi_even.nii"
+            self._results["dwi_file"] = save(even, image.affine, path)
+            info = {"done": True, "degree": degree, "drift": found.tolist()}
+        self._results["info_file"] = write_json(info, folder / "drift.json")
+        return runtime
 
 
 class _FitTensorInputSpec(CodedInputSpec):

@@ -19,13 +19,11 @@ from alsflow.nodes.dwi.gradients import Gradients
 from alsflow.nodes.errors import BadInputError
 
 EDGE = 0.5  # of the tissue's level, where brain ends
-ROUNDS = 2  # of field and threshold
 SHRINK = 8.0  # mm, voxel of the copy that N4 fits
 N4_ITERATIONS = (20, 20, 20)
 OPENING = 4.5  # mm; bridges to eyes and scalp are thinner
 CLOSING = 8.0  # mm; sulci and fissures
-MIN_VOLUME = 100.0  # mL; less is no brain, not even a slab's
-LEVEL_QUANTILE = 0.5
+VOLUME_LIMITS = (100.0, 2500.0)  # mL; less is no brain, not even a slab's, and more is none
 SETTLED = 0.01  # relative change of the level
 
 
@@ -66,7 +64,7 @@ def find_brain(signal: NDArray, gradients: Gradients, zooms: NDArray) -> Brain:
         tissue = np.sqrt(mean_b0 * average(signal, ~gradients.b0))
     mask = brain_of(tissue, zooms)
     volume = mask.sum() * np.prod(zooms) / 1000
-    if volume < MIN_VOLUME:
+    if not VOLUME_LIMITS[0] <= volume <= VOLUME_LIMITS[1]:
         raise BadInputError(
             f"shows no brain that could be told from its surroundings ({volume:.0f} mL found); "
             "check that the series is diffusion-weighted images of a head"
@@ -85,14 +83,15 @@ def average(signal: NDArray, chosen: NDArray) -> NDArray:
 
 def brain_of(tissue: NDArray, zooms: NDArray) -> NDArray:
     """Brain mask of an image in which brain is the largest bright thing."""
-    mask, even = None, tissue
-    for _ in range(ROUNDS):
-        even = tissue / n4_field(tissue, zooms, mask, SHRINK, N4_ITERATIONS)
-        bright = even > EDGE * tissue_level(even, mask)
-        mask = freed(bright, zooms)
-        if not mask.any():
-            break
-    return close_slab(mask, zooms)
+    mask = brightest_piece(tissue, zooms, None)
+    # once more with the field of the brain itself
+    return close_slab(brightest_piece(tissue, zooms, mask) if mask.any() else mask, zooms)
+
+
+def brightest_piece(tissue: NDArray, zooms: NDArray, mask: NDArray | None) -> NDArray:
+    """Largest piece above half the tissue's level, the field found in `mask` divided out."""
+    even = tissue / n4_field(tissue, zooms, mask, SHRINK, N4_ITERATIONS)
+    return freed(even > EDGE * tissue_level(even, mask), zooms)
 
 
 def tissue_level(even: NDArray, mask: NDArray | None) -> float:
@@ -100,7 +99,7 @@ def tissue_level(even: NDArray, mask: NDArray | None) -> float:
     values = even[even > 0] if mask is None else even[mask]
     level = float(np.percentile(values, 98)) / 2
     for _ in range(50):
-        fresh = float(np.quantile(values[values > EDGE * level], LEVEL_QUANTILE))
+        fresh = float(np.median(values[values > EDGE * level]))
         if abs(fresh / level - 1) < SETTLED:
             break
         level = fresh
@@ -123,8 +122,7 @@ def close_slab(mask: NDArray, zooms: NDArray) -> NDArray:
         return mask
     closed = close_gaps(mask, CLOSING, zooms)
     for axis in range(3):
+        faces = np.moveaxis(closed, axis, 0)
         for face in (0, -1):
-            at = [slice(None)] * 3
-            at[axis] = face
-            closed[tuple(at)] = ndimage.binary_fill_holes(closed[tuple(at)])
+            faces[face] = ndimage.binary_fill_holes(faces[face])
     return ndimage.binary_fill_holes(closed)

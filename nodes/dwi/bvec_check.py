@@ -92,9 +92,10 @@ def check_bvecs(
     inside = erode(mask, max(zooms), zooms)
     fa, direction = fibres(signal, gradients, inside, turn)
     ways = transforms()
-    votes = np.array([coherence(fa, direction, way, zooms) for way in ways])
-    if not votes.size or np.count_nonzero(fa > MIN_FA) < MIN_VOXELS:
-        votes = np.ones((len(ways), 2))
+    if np.count_nonzero(fa > MIN_FA) < MIN_VOXELS:
+        votes = np.ones((len(ways), 1, 2))  # nothing speaks for any of them
+    else:
+        votes = np.array([coherence(fa, direction, way, zooms) for way in ways])
     to_file = file_axes(affine, affine if stored_affine is None else stored_affine)
     return judge(votes, [to_file @ way @ to_file.T for way in ways])
 

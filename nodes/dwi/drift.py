@@ -45,34 +45,38 @@ def correct_drift(
     ----------
     .. [1] Vos et al. (2017). Magn Reson Med 77:285-299. doi:10.1002/mrm.26124
     """
-    n = signal.shape[3]
-    runs = np.zeros(n, int) if runs is None else runs
-    drift = np.ones(n)
+    reason = why_not(bvals, degree, runs)
+    if reason:
+        raise BadInputError(f"{reason}; lower the degree or switch drift correction off")
+    runs = np.zeros(len(bvals), int) if runs is None else runs
+    drift = np.ones(len(bvals))
     for run in np.unique(runs):
         volumes = np.flatnonzero(runs == run)
         b0 = np.flatnonzero(bvals[volumes] <= B0_MAX)
-        check_b0(b0, len(volumes), degree)
         means = [np.nanmean(signal[..., volumes[k]][brain], dtype=float) for k in b0]
         drift[volumes] = relative_trend(b0, np.array(means), len(volumes), degree)
     return (signal / drift.astype(np.float32)).astype(np.float32, copy=False), drift
 
 
-def check_b0(b0: NDArray, n: int, degree: int) -> None:
-    """Refuse b=0 volumes (numbers within their run of `n`) that cannot show a drift."""
-    if len(b0) <= degree:
-        raise BadInputError(
-            f"has {len(b0)} b=0 volumes, which cannot fix a drift of degree {degree} "
-            f"(at least {degree + 1}); lower the degree or switch drift correction off"
-        )
-    before, after = int(b0[0]), int(n - 1 - b0[-1])
-    if max(before, after) > MAX_OPEN * (n - 1):
-        where = f"before its first b=0 volume ({before}" if before > after else (
-            f"after its last b=0 volume ({after}"
-        )  # fmt: skip
-        raise BadInputError(
-            f"has too many volumes {where} of {n}) to know how the signal drifted there; "
-            "switch drift correction off"
-        )
+def why_not(bvals: NDArray, degree: int, runs: NDArray | None = None) -> str:
+    """Reason why the b=0 volumes cannot show a drift of this degree; empty where they can."""
+    runs = np.zeros(len(bvals), int) if runs is None else runs
+    for run in np.unique(runs):
+        own = bvals[runs == run]
+        b0 = np.flatnonzero(own <= B0_MAX)
+        if len(b0) <= degree:
+            return (
+                f"has {len(b0)} b=0 volumes, which cannot fix a drift of degree {degree} "
+                f"(at least {degree + 1})"
+            )
+        first, last = int(b0[0]), int(len(own) - 1 - b0[-1])
+        if max(first, last) > MAX_OPEN * (len(own) - 1):
+            count, where = max((first, "before its first"), (last, "after its last"))
+            return (
+                f"has too many volumes {where} b=0 volume ({count} of {len(own)}) to know how "
+                "the signal drifted there"
+            )
+    return ""
 
 
 def relative_trend(b0: NDArray, means: NDArray, n: int, degree: int) -> NDArray:

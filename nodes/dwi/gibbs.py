@@ -46,13 +46,13 @@ def unring(signal: NDArray, slice_axis: int = 2, mask: NDArray | None = None) ->
             "switch unringing off"
         )
     first, second = shares(signal.shape[plane[0]], signal.shape[plane[1]])
-    reached = np.ones(signal.shape[:3], bool) if mask is None else mask
+    reached = np.ones(signal.shape[:3], bool) if mask is None else np.asarray(mask, bool)
     clean = np.empty(signal.shape, np.float32)
     for volume in range(signal.shape[3]):
         image = np.moveaxis(signal[..., volume], slice_axis, 0).astype(np.float32)
         inside = np.moveaxis(reached, slice_axis, 0)
-        along_first = unring_lines(image.swapaxes(1, 2), inside.any(axis=1)).swapaxes(1, 2)
-        along_second = unring_lines(image, inside.any(axis=2))
+        along_first = unring_lines(image.swapaxes(1, 2), np.any(inside, axis=1)).swapaxes(1, 2)
+        along_second = unring_lines(image, np.any(inside, axis=2))
         spectrum = fft.rfft2(along_first) * first + fft.rfft2(along_second) * second
         whole = fft.irfft2(spectrum, s=image.shape[1:])
         clean[..., volume] = np.moveaxis(whole, 0, slice_axis)
@@ -99,7 +99,7 @@ def best_shifts(lines: NDArray) -> NDArray:
 
 
 @numba.njit(cache=True)
-def _keep_best(moved: NDArray, shift: float, least: NDArray, value: NDArray) -> None:
+def _keep_best(moved: NDArray, shift: np.float32, least: NDArray, value: NDArray) -> None:
     """Take over the voxels around which this shift varies less than those before it.
 
     `moved` holds the lines sampled at voxel + shift; values are brought back to the voxel between
