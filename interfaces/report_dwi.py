@@ -38,7 +38,7 @@ def save_colour_png(figure: Figure, path: str | Path) -> str:
     for colours in COLOURS:
         stream = io.BytesIO()
         small = picture.quantize(
-            colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+            colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
         )
         small.save(stream, "PNG", optimize=True)
         data = stream.getvalue()
