@@ -104,7 +104,7 @@ class MeasureDwi(CodedInterface):
             path = getattr(self.inputs, f"{step}_info_file")
             if isdefined(path):
                 content = json.loads(Path(path).read_text(encoding="utf-8"))
-                long = ("head_to_volume", "eddy", "outliers", "loss", "drift")
+                long = ("head_to_volume", "eddy", "outliers", "loss", "drift", "gain")
                 infos[step] = {key: value for key, value in content.items() if key not in long}
         return infos
 

@@ -32,6 +32,7 @@ def write_motion(estimate: MotionEstimate, path: Path) -> str:
         "eddy": estimate.eddy.tolist(),
         "outliers": estimate.outliers.astype(int).tolist(),
         "loss": [[None if np.isnan(x) else float(x) for x in row] for row in estimate.loss],
+        "gain": estimate.gain.tolist(),
         "converged": estimate.converged,
         "steps": len(estimate.steps),
         "last_update": estimate.last_update,
@@ -52,6 +53,7 @@ def read_motion(path: str | Path) -> MotionEstimate:
         bool(content["converged"]),
         np.array(content["outliers"], bool),
         np.array(loss, float),
+        np.array(content["gain"], float),
         tuple(content["warnings"]),
     )
 

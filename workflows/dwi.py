@@ -29,6 +29,13 @@ TENSOR = (*MAPS, "s0_file", "tensor_file", "residual_file", "negative_file")
 SERIES = ("dwi_file", "bval_file", "bvec_file", "confounds_file")
 DRIFT = {"auto": {"degree": 2, "impossible": "skip"}, "quadratic": {"degree": 2},
          "linear": {"degree": 1}}  # fmt: skip
+ANATOMY = ("mask_file", "gm_file", "wm_file", "csf_file", "to_template_file")
+TRACTS = ("dwi_to_t1w_file", "tract_weights_file", "tracts_file", "all_tracts_file",
+          "profiles_file", "overlap_file")  # fmt: skip
+FIGURES = ("color", "tracts", "registration", "motion", "histogram", "profiles")
+DRAWN = ("fa_file", "md_file", "direction_file", "mask_file", "tract_weights_file",
+         "profiles_file", "raw_b0_file", "b0_file", "gm_file", "wm_file", "matrix_file",
+         "confounds_file")  # fmt: skip
 INFOS = ("load", "check", "denoise", "unring", "drift", "field", "motion", "correct", "mask",
          "tensor")  # fmt: skip
 
@@ -49,7 +56,45 @@ def init_dwi_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     """
     files = (visit.files["dwi"], visit.files.get("fmap", ()))
     plan = plan_dwi(*files, settings.bids_dir, settings.dwi.distortion != "none")
-    raise NotImplementedError(plan)
+    source = plan.runs[0].path.relative_to(settings.bids_dir)
+    workflow = Workflow(name="dwi_wf")
+    inputnode = port("inputnode", *SHARED)
+    series_wf = init_series_wf(plan, settings)
+    tensor_wf = init_tensor_wf(settings.dwi)
+    tracts_wf = init_tracts_wf(settings.dwi)
+    measure = init_measure_node(plan, settings.dwi)
+    draw_wf = init_draw_wf(undistorted=plan.distortion.kind != "none")
+    ds_dwi = sink("dwi", visit, settings, f"bids:raw:{source}")
+    tensor = [(f"outputnode.{field}", f"inputnode.{field}") for field in MAPS]
+    workflow.connect([
+        (series_wf, tensor_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in
+                                ("dwi_file", "gradients_file", "mask_file")]),
+        (inputnode, tracts_wf, [(field, f"inputnode.{field}") for field in ANATOMY]),
+        (series_wf, tracts_wf, [("outputnode.b0_file", "inputnode.b0_file"),
+                                ("outputnode.mask_file", "inputnode.brain_file")]),
+        (tensor_wf, tracts_wf, tensor),
+        (inputnode, measure, [("qc_file", "anat_qc_file")]),
+        (series_wf, measure, [(f"outputnode.{step}_info_file", f"{step}_info_file") for step in
+                              INFOS if step != "tensor"]),
+        (tensor_wf, measure, [("outputnode.info_file", "tensor_info_file")]),
+        (tracts_wf, measure, [("outputnode.register_info_file", "register_info_file"),
+                              ("outputnode.tracts_file", "tracts_file")]),
+        (series_wf, ds_dwi, [(f"outputnode.{field}", field) for field in
+                             (*SERIES, "mask_file", "b0_file")]),
+        (tensor_wf, ds_dwi, [(f"outputnode.{field}", field) for field in (*TENSOR, "color_file")]),
+        (tracts_wf, ds_dwi, [(f"outputnode.{field}", field) for field in TRACTS]),
+        (measure, ds_dwi, [("measures_file", "measures_file"), ("qc_file", "qc_file"),
+                           ("model_file", "info_file"), ("facts_file", "facts_file")]),
+        (draw_wf, ds_dwi, [(f"outputnode.{name}_file", f"{name}_figure_file") for name in
+                           FIGURES]),
+    ])  # fmt: skip
+    _connect_drawing(workflow, inputnode, series_wf, tensor_wf, tracts_wf, draw_wf)
+    if settings.dwi.denoise:
+        workflow.connect(series_wf, "outputnode.noise_file", ds_dwi, "noise_file")
+        workflow.connect(series_wf, "outputnode.noise_file", tensor_wf, "inputnode.noise_file")
+    if plan.distortion.kind != "none":
+        workflow.connect(series_wf, "outputnode.shift_file", ds_dwi, "shift_file")
+    return workflow
 
 
 def init_series_wf(plan: DwiPlan, settings: Settings) -> Workflow:
@@ -184,3 +229,101 @@ def _field(workflow: Workflow, plan: DwiPlan, bids_dir: Path, first: Node) -> No
     else:
         node.inputs.minus_file = str(opposite)
     return node
+
+
+def init_tensor_wf(dwi: DwiSettings) -> Workflow:
+    """Maps of the tensor.
+
+    Inputs: ``dwi_file``, ``gradients_file``, ``mask_file``, ``noise_file``. Outputs: `TENSOR`,
+    ``direction_file``, ``color_file``, ``info_file``.
+
+    .. workflow:: inputnode -> fit -> colour -> outputnode
+    """
+    workflow = Workflow(name="tensor_wf")
+    inputs = ("dwi_file", "gradients_file", "mask_file", "noise_file")
+    inputnode = port("inputnode", *inputs)
+    outputnode = port("outputnode", *TENSOR, "direction_file", "color_file", "info_file")
+    fit = Node(FitTensor(method=dwi.fit, b_max=dwi.b_max), name="fit", mem_gb=MEMORY["tensor"])
+    colour = Node(ColourFa(), name="colour")
+    wanted = inputs if dwi.fit == "RESTORE" and dwi.denoise else inputs[:3]
+    workflow.connect([
+        (inputnode, fit, [(field, field) for field in wanted]),
+        (fit, colour, [("fa_file", "fa_file"), ("direction_file", "direction_file")]),
+        (fit, outputnode, [(field, field) for field in (*TENSOR, "direction_file", "info_file")]),
+        (colour, outputnode, [("color_file", "color_file")]),
+    ])  # fmt: skip
+    return workflow
+
+
+def init_measure_node(plan: DwiPlan, dwi: DwiSettings) -> Node:
+    """Node that judges the stream and writes the measures of the person."""
+    asked = {
+        "denoise": dwi.denoise,
+        "unring": dwi.unring,
+        "drift": dwi.drift,
+        "motion": dwi.motion,
+        "field": dwi.distortion,
+    }
+    notes = [{"name": name, "reason": reason} for name, reason in plan.notes]
+    interface = MeasureDwi(steps=(*INFOS, "register"), asked=asked, notes=notes)
+    return Node(interface, name="measure")
+
+
+def init_draw_wf(*, undistorted: bool) -> Workflow:
+    """Pictures of the report.
+
+    Inputs: maps of the tensor, ``mask_file``, tract weights and profiles, ``raw_b0_file``,
+    ``b0_file``, tissue maps, ``matrix_file``, ``confounds_file``. Outputs: `FIGURES`.
+
+    .. workflow:: inputnode -> tensor, tracts, profiles, distortion, motion -> outputnode
+    """
+    workflow = Workflow(name="draw_wf")
+    inputnode = port("inputnode", *DRAWN)
+    outputnode = port("outputnode", *(f"{name}_file" for name in FIGURES))
+    tensor = Node(DrawTensor(), name="tensor")
+    tracts = Node(DrawTracts(names=list(SHOWN)), name="tracts")
+    profiles = Node(DrawProfiles(), name="profiles")
+    distortion = Node(DrawDistortion(), name="distortion")
+    motion = Node(DrawMotion(), name="motion")
+    workflow.connect([
+        (inputnode, tensor, [("fa_file", "fa_file"), ("md_file", "md_file"),
+                             ("direction_file", "directions_file"), ("mask_file", "mask_file")]),
+        (inputnode, tracts, [("fa_file", "fa_file"), ("mask_file", "mask_file"),
+                             ("tract_weights_file", "tracts_file")]),
+        (inputnode, profiles, [("profiles_file", "profiles_file")]),
+        (inputnode, distortion, [("raw_b0_file", "before_file"), ("mask_file", "mask_file"),
+                                 ("gm_file", "gm_file"), ("wm_file", "wm_file"),
+                                 ("matrix_file", "dwi_to_t1w_file")]),
+        (inputnode, motion, [("confounds_file", "motion_file")]),
+        (tensor, outputnode, [("colour_file", "color_file"),
+                              ("histogram_file", "histogram_file")]),
+        (tracts, outputnode, [("tracts_file", "tracts_file")]),
+        (profiles, outputnode, [("profiles_file", "profiles_file")]),
+        (distortion, outputnode, [("edges_file", "registration_file")]),
+        (motion, outputnode, [("motion_file", "motion_file")]),
+    ])  # fmt: skip
+    if undistorted:
+        workflow.connect(inputnode, "b0_file", distortion, "after_file")
+    return workflow
+
+
+def _connect_drawing(
+    workflow: Workflow,
+    inputnode: Node,
+    series_wf: Workflow,
+    tensor_wf: Workflow,
+    tracts_wf: Workflow,
+    draw_wf: Workflow,
+) -> None:
+    """Bring everything that is drawn to the workflow that draws."""
+    sources: dict[Any, tuple[str, ...]] = {
+        series_wf: ("mask_file", "raw_b0_file", "b0_file", "confounds_file"),
+        tensor_wf: ("fa_file", "md_file", "direction_file"),
+        tracts_wf: ("tract_weights_file", "profiles_file", "matrix_file"),
+    }
+    workflow.connect([
+        (source, draw_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in fields])
+        for source, fields in sources.items()
+    ])  # fmt: skip
+    tissue = [(field, f"inputnode.{field}") for field in ("gm_file", "wm_file")]
+    workflow.connect([(inputnode, draw_wf, tissue)])

@@ -91,5 +91,6 @@ def no_motion(shape: tuple[int, ...]) -> MotionEstimate:
         True,
         np.zeros((count, slices), bool),
         np.full((count, slices), np.nan),
+        np.ones(count),
         (),
     )
