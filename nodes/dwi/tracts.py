@@ -84,7 +84,7 @@ class Places:
 
 
 @numba.njit
-def _mean_inside(mask, matrix, points, axes, low, high, parts):
+def _mean_inside(mask, matrix, points, axes, parts):
     """Mean of a mask over `parts` sub-points of each voxel; see `tract_weights`."""
     nx, ny, nz = mask.shape
     count = parts[0] * parts[1] * parts[2]
@@ -104,7 +104,7 @@ def _mean_inside(mask, matrix, points, axes, low, high, parts):
                     step[a, c] += matrix[a, b] * axes[b, c, i]
                 reach += 0.5 * abs(step[a, c])
             # written so that NaN is far
-            near = near and start[a] > low[a] - 1 - reach and start[a] < high[a] + 1 + reach
+            near = near and start[a] > -1 - reach and start[a] < mask.shape[a] + reach
         if not near:
             continue
         total = 0.0
@@ -165,8 +165,8 @@ def tract_weights(mask: NDArray, atlas_affine: NDArray, grid: Places) -> NDArray
         0 where the place is unknown.
     """
     weights = np.zeros(grid.shape, np.float32)
-    filled = np.nonzero(mask)
-    if len(filled[0]) == 0 or grid.points.shape[1] == 0:
+    mask, atlas_affine = cropped(mask, atlas_affine)
+    if mask.size == 0 or grid.points.shape[1] == 0:
         return weights
     to_voxel = np.linalg.inv(atlas_affine)
     steps = np.einsum("pb,bcn->pcn", to_voxel[:3, :3], grid.axes[:, :, ::101])
@@ -176,11 +176,20 @@ def tract_weights(mask: NDArray, atlas_affine: NDArray, grid: Places) -> NDArray
         to_voxel,
         grid.points,
         grid.axes,
-        np.array([part.min() for part in filled], float),
-        np.array([part.max() for part in filled], float),
         np.clip(np.ceil(edges - 0.05), 1, MOST_PARTS).astype(np.int64),
     )
     return weights
+
+
+def cropped(mask: NDArray, affine: NDArray) -> tuple[NDArray, NDArray]:
+    """Part of a mask that holds all of it, and its affine."""
+    box = []
+    for axis in range(3):
+        hit = np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis)))
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 0))
+    shifted = np.array(affine, float)
+    shifted[:3, 3] = apply_affine(affine, np.array([part.start for part in box], float))
+    return mask[tuple(box)], shifted
 
 
 def _along(points: NDArray, axis: int) -> NDArray:
@@ -247,6 +256,7 @@ def place_tract(
     matrix, valid, affine
         As in `seen_volume`.
     """
+    mask, atlas_affine = cropped(mask, atlas_affine)
     weights = tract_weights(mask, atlas_affine, grid)
     whole = tract_weights(mask, atlas_affine, head)
     volume, seen = seen_volume(whole, head_affine, matrix, valid, affine)
@@ -301,7 +311,7 @@ def tract_measures(
         row |= {"n_voxels": count, "coverage": tract.coverage, "status": "ok", "reason": ""}
         reason = _why_not(tract.coverage, count, least_coverage, least_voxels)
         if reason:
-            row |= {"status": "n/a", "reason": reason}
+            row |= {"status": "missing", "reason": reason}
         else:
             row |= _statistics(inside, weights, core)
         rows.append(row)
@@ -363,14 +373,14 @@ def both_sides(
                              if r)  # fmt: skip
             for table in (both, uneven):
                 table.loc[row, ["mean", "median", "sd", "weighted_mean", "weighted_sd"]] = np.nan
-                table.loc[row, ["status", "reason"]] = ["n/a", text]
+                table.loc[row, ["status", "reason"]] = ["missing", text]
     return pd.concat([*sides, both, uneven], ignore_index=True)
 
 
 def missing_tract(name: str, metrics: Iterable[str], reason: str) -> pd.DataFrame:
     """Rows of a tract that the atlas does not have."""
     rows = [
-        {"tract": name, "side": side, "metric": metric, "status": "n/a", "reason": reason}
+        {"tract": name, "side": side, "metric": metric, "status": "missing", "reason": reason}
         for side in ("left", "right", "both", "asymmetry")
         for metric in metrics
     ]
@@ -451,6 +461,6 @@ def region_means(
                 rows.append(row | {"status": "ok", "reason": ""})
             else:
                 reason = f"only {amount:.2f} mL of white matter (at least {least_volume:.2f} mL)"
-                rows.append(row | {"status": "n/a", "reason": reason})
+                rows.append(row | {"status": "missing", "reason": reason})
     columns = ["region", "metric", "weighted_mean", "weighted_sd", "wm_ml", "status", "reason"]
     return pd.DataFrame(rows, columns=columns)
