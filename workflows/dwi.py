@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from nipype.pipeline.engine import Node, Workflow
 
+from alsflow.interfaces.atlas import find_atlas, resolve_tract_atlas
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.distortion import FieldFromGre, FieldFromPair
-from alsflow.interfaces.dwi_fields import BrainSeen, FirstB0
+from alsflow.interfaces.dwi_fields import BrainSeen, ColourFa, FirstB0, WriteRigid
+from alsflow.interfaces.dwi_measures import MeasureDwi
 from alsflow.interfaces.dwi_motion import CorrectSeries, EstimateMotion
 from alsflow.interfaces.dwi_plan import DwiPlan, gre_inputs, pair_inputs, plan_dwi
 from alsflow.interfaces.dwi_prep import (
     CheckGradients,
     CorrectDrift,
     DenoiseDwi,
+    FitTensor,
     LoadDwi,
     MaskDwi,
     UnringDwi,
 )
+from alsflow.interfaces.dwi_tracts import CoregisterDwi, MeasureTracts, WarpTracts, region_groups
+from alsflow.interfaces.report_dwi import (
+    DrawDistortion,
+    DrawMotion,
+    DrawProfiles,
+    DrawTensor,
+    DrawTracts,
+)
+from alsflow.nodes.dwi.measures import TRACTS
+from alsflow.nodes.errors import BadInputError
+from alsflow.workflows.anat import SHARED
+from alsflow.workflows.outputs import sink
 from alsflow.workflows.ports import port
 from alsflow.workflows.settings import DwiSettings, Settings
 
@@ -30,8 +46,8 @@ SERIES = ("dwi_file", "bval_file", "bvec_file", "confounds_file")
 DRIFT = {"auto": {"degree": 2, "impossible": "skip"}, "quadratic": {"degree": 2},
          "linear": {"degree": 1}}  # fmt: skip
 ANATOMY = ("mask_file", "gm_file", "wm_file", "csf_file", "to_template_file")
-TRACTS = ("dwi_to_t1w_file", "tract_weights_file", "tracts_file", "all_tracts_file",
-          "profiles_file", "overlap_file")  # fmt: skip
+WARPED = ("dwi_to_t1w_file", "tract_weights_file", "tract_names_file", "tracts_file",
+          "all_tracts_file", "profiles_file", "overlap_file")  # fmt: skip
 FIGURES = ("color", "tracts", "registration", "motion", "histogram", "profiles")
 DRAWN = ("fa_file", "md_file", "direction_file", "mask_file", "tract_weights_file",
          "profiles_file", "raw_b0_file", "b0_file", "gm_file", "wm_file", "matrix_file",
@@ -63,7 +79,11 @@ def init_dwi_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     tensor_wf = init_tensor_wf(settings.dwi)
     tracts_wf = init_tracts_wf(settings.dwi)
     measure = init_measure_node(plan, settings.dwi)
-    draw_wf = init_draw_wf(undistorted=plan.distortion.kind != "none")
+    groups = region_groups(chosen_tracts(settings.dwi)[1])
+    draw_wf = init_draw_wf(
+        undistorted=plan.distortion.kind != "none",
+        shown=[f"{name.replace('_', ' ')}, {side}" for name, side in groups],
+    )
     ds_dwi = sink("dwi", visit, settings, f"bids:raw:{source}")
     tensor = [(f"outputnode.{field}", f"inputnode.{field}") for field in MAPS]
     workflow.connect([
@@ -82,7 +102,7 @@ def init_dwi_stream_wf(visit: Visit, settings: Settings) -> Workflow:
         (series_wf, ds_dwi, [(f"outputnode.{field}", field) for field in
                              (*SERIES, "mask_file", "b0_file")]),
         (tensor_wf, ds_dwi, [(f"outputnode.{field}", field) for field in (*TENSOR, "color_file")]),
-        (tracts_wf, ds_dwi, [(f"outputnode.{field}", field) for field in TRACTS]),
+        (tracts_wf, ds_dwi, [(f"outputnode.{field}", field) for field in WARPED]),
         (measure, ds_dwi, [("measures_file", "measures_file"), ("qc_file", "qc_file"),
                            ("model_file", "info_file"), ("facts_file", "facts_file")]),
         (draw_wf, ds_dwi, [(f"outputnode.{name}_file", f"{name}_figure_file") for name in
@@ -269,7 +289,74 @@ def init_measure_node(plan: DwiPlan, dwi: DwiSettings) -> Node:
     return Node(interface, name="measure")
 
 
-def init_draw_wf(*, undistorted: bool) -> Workflow:
+def chosen_tracts(dwi: DwiSettings) -> tuple[Any, dict[str, dict[str, list[int]]]]:
+    """Atlas of the tracts, and the labels of those of `TRACTS` that it has, by side."""
+    atlas = find_atlas(resolve_tract_atlas(dwi.tract_atlas))
+    regions = {
+        name: {side: list(labels) for side, labels in atlas.regions[name].items()}
+        for name in TRACTS
+        if name in atlas.regions
+    }
+    if not regions:
+        raise BadInputError(
+            f"the atlas {atlas.name} names none of {', '.join(TRACTS)}; choose another one "
+            "(tract_atlas), or add it again with a column region"
+        )
+    return atlas, regions
+
+
+def init_tracts_wf(dwi: DwiSettings) -> Workflow:
+    """Tracts in the native space of the series, and their measures.
+
+    Inputs: `ANATOMY`, ``b0_file``, ``brain_file``, `MAPS`. Outputs: `WARPED`, ``matrix_file``,
+    ``register_info_file``.
+
+    .. workflow:: inputnode -> register -> warp -> measure -> outputnode
+    """
+    atlas, regions = chosen_tracts(dwi)
+    workflow = Workflow(name="tracts_wf")
+    inputnode = port("inputnode", *ANATOMY, "b0_file", "brain_file", *MAPS)
+    outputnode = port("outputnode", *WARPED, "matrix_file", "register_info_file")
+    chosen = {"atlas_file": str(atlas.image), "kind": atlas.kind, "space": atlas.space,
+              "regions": regions}  # fmt: skip
+    register = Node(CoregisterDwi(), name="register")
+    write = Node(WriteRigid(), name="write")
+    warp = Node(WarpTracts(**chosen), name="warp")
+    measure = Node(
+        MeasureTracts(
+            **chosen,
+            tracts=list(TRACTS),
+            names={label.index: label.name for label in atlas.labels},
+            label_sides={label.index: label.side or "both" for label in atlas.labels},
+            least_coverage=dwi.min_coverage,
+            most_csf=dwi.max_csf,
+        ),
+        name="measure",
+    )
+    workflow.connect([
+        (inputnode, register, [("b0_file", "reference_file"), ("brain_file", "mask_file"),
+                               ("mask_file", "brain_file"), ("gm_file", "gm_file"),
+                               ("wm_file", "wm_file")]),
+        (register, write, [("matrix_file", "matrix_file")]),
+        (register, warp, [("matrix_file", "matrix_file")]),
+        (inputnode, warp, [("b0_file", "reference_file"),
+                           ("to_template_file", "to_template_file")]),
+        (register, measure, [("matrix_file", "matrix_file")]),
+        (warp, measure, [("points_file", "points_file")]),
+        (inputnode, measure, [(field, field) for field in
+                              (*MAPS, "csf_file", "to_template_file")]),
+        (inputnode, measure, [("brain_file", "mask_file")]),
+        (register, outputnode, [("matrix_file", "matrix_file"),
+                                ("qc_file", "register_info_file")]),
+        (write, outputnode, [("transform_file", "dwi_to_t1w_file")]),
+        (warp, outputnode, [("weights_file", "tract_weights_file"),
+                            ("names_file", "tract_names_file")]),
+        (measure, outputnode, [(field, field) for field in WARPED[3:]]),
+    ])  # fmt: skip
+    return workflow
+
+
+def init_draw_wf(*, undistorted: bool, shown: list[str]) -> Workflow:
     """Pictures of the report.
 
     Inputs: maps of the tensor, ``mask_file``, tract weights and profiles, ``raw_b0_file``,
@@ -281,7 +368,7 @@ def init_draw_wf(*, undistorted: bool) -> Workflow:
     inputnode = port("inputnode", *DRAWN)
     outputnode = port("outputnode", *(f"{name}_file" for name in FIGURES))
     tensor = Node(DrawTensor(), name="tensor")
-    tracts = Node(DrawTracts(names=list(SHOWN)), name="tracts")
+    tracts = Node(DrawTracts(names=shown), name="tracts")
     profiles = Node(DrawProfiles(), name="profiles")
     distortion = Node(DrawDistortion(), name="distortion")
     motion = Node(DrawMotion(), name="motion")

@@ -55,6 +55,7 @@ class DwiSettings:
     b_max: float = 1500.0  # s/mm2, of the tensor
     tract_atlas: str = "auto"  # hcp842 when it has been fetched, else juelich
     min_coverage: float = 0.7  # share of a tract below which its measures are n/a
+    max_csf: float = 0.2  # share of a voxel above which it is left out of the means
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,7 @@ def check(settings: Settings) -> None:
         "anat.smoothing": (settings.anat.smoothing, 0),
         "dwi.b_max": (settings.dwi.b_max, 500),
         "dwi.min_coverage": (settings.dwi.min_coverage, 0),
+        "dwi.max_csf": (settings.dwi.max_csf, 0),
     }
     for name, (value, least) in limits.items():
         if not value >= least:
