@@ -38,6 +38,9 @@ NUMBERS = {
     "volumes": ("tensor", "volumes"),
 }
 
+# Notes that stand beside every value, because values with and without them differ.
+IN_TABLES = ("distortion_uncorrected", "phase_encoding_unknown", "check", "tensor")
+
 
 class _MeasureDwiInputSpec(DynamicTraitedSpec, CodedInputSpec):
     tracts_file = File(exists=True, mandatory=True, desc="table of the tracts")
@@ -87,7 +90,9 @@ class MeasureDwi(CodedInterface):
         notes = [*given, *_skipped(steps), *_warnings(infos), *notes]
         tracts = pd.read_csv(self.inputs.tracts_file, sep="\t", keep_default_na=False,
                              na_values={"mean": ["n/a"]})  # fmt: skip
-        said = "; ".join(note["reason"] for note in given)
+        said = "; ".join(
+            note["reason"].partition(": ")[0] for note in notes if note["name"] in IN_TABLES
+        )
         table = tract_measures_table(tracts, [flag["reason"] for flag in flags], said)
         self._results["measures_file"] = write_table(table, folder / "measures.tsv")
         content = {"flags": flags, "notes": notes, "metrics": metrics}

@@ -74,11 +74,14 @@ def find_brain(signal: NDArray, gradients: Gradients, zooms: NDArray) -> Brain:
 
 
 def average(signal: NDArray, chosen: NDArray) -> NDArray:
-    """Mean (x, y, z) of the volumes chosen, values that are no number left out."""
+    """Mean (x, y, z) of the volumes chosen, values that are no number left out.
+
+    Never below 0: interpolation and unringing overshoot beside edges.
+    """
     total = np.zeros(signal.shape[:3])
     for volume in np.flatnonzero(chosen):
         total += np.nan_to_num(signal[..., volume])
-    return (total / chosen.sum()).astype(np.float32)
+    return np.maximum(total / chosen.sum(), 0).astype(np.float32)
 
 
 def brain_of(tissue: NDArray, zooms: NDArray) -> NDArray:

@@ -57,6 +57,15 @@ def test_a_value_that_is_no_number_does_not_spread():
     assert np.isfinite(found.b0).all()
 
 
+def test_overshoot_below_zero_does_no_harm():
+    """As interpolation leaves it beside edges."""
+    signal, brain, _ = head()
+    signal[~brain] -= 60
+    found = find_brain(signal, WEIGHTING, ZOOMS)
+    assert dice(found.mask, brain) > 0.96
+    assert np.isfinite(found.b0).all()
+
+
 def test_noise_is_no_brain():
     noise = np.random.default_rng(0).rayleigh(20, (*SHAPE, 8)).astype(np.float32)
     with pytest.raises(BadInputError, match="shows no brain"):
