@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from alsflow.nodes.dwi.interpolate import Sampler, Samples
 from alsflow.nodes.dwi.outliers import slice_loss
 from alsflow.nodes.dwi.pose import Poses, eddy_basis, eddy_stretch
-from alsflow.nodes.dwi.signal_model import SignalModel, constant_model, direction_model
+from alsflow.nodes.dwi.signal_model import MixedModel, SignalModel, constant_model, direction_model
 
 RIGID = 6  # columns: translation, rotation,
 FIRST_TERM = 7  # gain, eddy terms
@@ -121,28 +121,50 @@ def equations(
     beyond = outside(found, sampler, max(1.0, fwhm * MARGIN / sampler.frame.zooms.max()))
     gaps = beyond | np.take_along_axis(outliers[chosen], slices, axis=1)
     model = fitted(group, found.values, poses, directions)
-    values = model.filled(found.values, gaps)
-    slopes = model.filled(found.slopes, gaps)
-    misfit = model.misfit(values)
-    residual = misfit * model.leverage[:, None].astype(np.float32)
-    jacobian = _jacobian(
-        model.smoothed(values), model.smoothed(slopes), gaps, chosen, sampler, poses, cloud, terms
-    )
+    worth = INFORMATION * cloud.volume / fwhm**3 / cloud.points.shape[1]
+    columns = len(chosen) * (FIRST_TERM + terms)
+    matrix, rhs = np.zeros((columns, columns)), np.zeros(columns)
+    misfit = np.empty_like(found.values)
+    predicted = np.empty_like(found.values)
+    for part, here in model.parts():
+        values = part.filled(found.values[:, here], gaps[:, here])
+        slopes = part.filled(found.slopes[:, :, here], gaps[:, here])
+        misfit[:, here] = part.misfit(values)
+        predicted[:, here] = values - misfit[:, here]
+        jacobian = _jacobian(
+            part.smoothed(values),
+            part.smoothed(slopes),
+            gaps[:, here],
+            chosen,
+            sampler,
+            poses,
+            cloud.points[:, here],
+            terms,
+        )
+        _add(matrix, rhs, part, jacobian, misfit[:, here], worth)
+    loss = slice_loss(found.values, predicted, slices, ~beyond, outliers.shape[1])
+    return Equations(matrix, rhs, misfit.std(axis=1), loss)
+
+
+def _add(
+    matrix: NDArray,
+    rhs: NDArray,
+    model: SignalModel,
+    jacobian: NDArray,
+    misfit: NDArray,
+    worth: float,
+) -> None:
+    """Add what the points of one model say to the normal equations, in place."""
     count, columns = jacobian.shape[:2]
     flat = jacobian.reshape(count * columns, -1)
-    worth = INFORMATION * cloud.volume / fwhm**3 / cloud.points.shape[1]
-    matrix = (flat @ flat.T).astype(float).reshape(count, columns, count, columns)
-    matrix *= model.precision[:, None, :, None] * worth
-    rhs = (jacobian @ residual[:, :, None]).astype(float) * worth
-    return Equations(
-        matrix.reshape(count * columns, -1),
-        rhs.ravel(),
-        misfit.std(axis=1),
-        slice_loss(found.values, values - misfit, slices, ~beyond, outliers.shape[1]),
-    )
+    product = (flat @ flat.T).astype(float).reshape(count, columns, count, columns)
+    product *= model.precision[:, None, :, None] * worth
+    matrix += product.reshape(matrix.shape)
+    residual = misfit * model.leverage[:, None].astype(np.float32)
+    rhs += (jacobian @ residual[:, :, None]).astype(float).ravel() * worth
 
 
-def fitted(group: Group, values: NDArray, poses: Poses, directions: NDArray) -> SignalModel:
+def fitted(group: Group, values: NDArray, poses: Poses, directions: NDArray) -> MixedModel:
     """Signal model of a group from its aligned volumes."""
     if not group.weighted:
         return constant_model(values)
@@ -168,7 +190,7 @@ def _jacobian(
     chosen: NDArray,
     sampler: Sampler,
     poses: Poses,
-    cloud: Cloud,
+    points: NDArray,
     terms: int,
 ) -> NDArray:
     """Derivatives of the predicted images by their parameters, (m, 7 + terms, points) float32.
@@ -176,7 +198,7 @@ def _jacobian(
     An eddy term moves signal and, as it stretches the image, changes its intensity.
     """
     jacobian = np.empty((len(chosen), FIRST_TERM + terms, slopes.shape[2]), np.float32)
-    points = cloud.points.astype(np.float32)
+    points = points.astype(np.float32)
     for row, volume in enumerate(chosen):
         rotation = poses.rotation[volume].astype(np.float32)
         slope = rotation @ (slopes[row] * ~gaps[row])

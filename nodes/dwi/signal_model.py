@@ -22,6 +22,7 @@ from scipy.special import eval_legendre
 
 DEGREES = (2, 4, 6)  # of the Legendre polynomials; even: g and -g weight alike
 LEAST_NOISE = 1e-3  # share of the variance that is noise at least
+SIZES = (0.01, 0.1, 1.0, 3.0)  # of the variation with direction, relative to the mean over points
 SWEEPS = 4  # passes that fill gaps from each other
 
 
@@ -75,16 +76,44 @@ class SignalModel:
         return filled
 
 
-def constant_model(values: NDArray) -> SignalModel:
+@dataclass(frozen=True)
+class MixedModel:
+    """Signal models of points that differ in how much their signal varies with the direction.
+
+    Attributes
+    ----------
+    models : tuple of SignalModel
+    kinds : (m,) int array
+        Which of them holds at each point.
+    """
+
+    models: tuple[SignalModel, ...]
+    kinds: NDArray
+
+    def parts(self) -> list[tuple[SignalModel, NDArray]]:
+        """Each model in use with the numbers of its points."""
+        numbered = [
+            (model, np.flatnonzero(self.kinds == n)) for n, model in enumerate(self.models)
+        ]
+        return [(model, points) for model, points in numbered if len(points)]
+
+
+def constant_model(values: NDArray) -> MixedModel:
     """Model of volumes (n, m) that show all the same: those without diffusion weighting."""
-    count = len(values)
+    count, points = values.shape
     centring = np.eye(count) - 1 / count
-    noise = max(float((centring @ values).var()) * count / max(count - 1, 1), 1e-9)
-    return SignalModel(centring / noise, noise, np.zeros(len(DEGREES)))
+    noise = float((centring @ values).var()) * count / max(count - 1, 1)
+    noise = max(noise, LEAST_NOISE**2 * float((values**2).mean()), 1e-9)
+    model = SignalModel(centring / noise, noise, np.zeros(len(DEGREES)))
+    return MixedModel((model,), np.zeros(points, int))
 
 
-def direction_model(values: NDArray, directions: NDArray) -> SignalModel:
-    """Model of the volumes of one shell, fitted to their covariance.
+def direction_model(values: NDArray, directions: NDArray) -> MixedModel:
+    """Models of the volumes of one shell, fitted to their covariance.
+
+    One covariance for all points would take a shift of the edge of the brain that changes with
+    the direction for anisotropy: its price would be that of white matter. So points are sorted by
+    how much their own signal changes with the direction.
 
     Parameters
     ----------
@@ -102,9 +131,25 @@ def direction_model(values: NDArray, directions: NDArray) -> SignalModel:
     parts = [centring @ kernel @ centring for kernel in kernels] + [centring]
     found, _ = nnls(np.stack([part.ravel() for part in parts], axis=1), observed.ravel())
     noise = max(float(found[-1]), LEAST_NOISE * float(np.trace(observed)) / count, 1e-9)
-    covariance = noise * np.eye(count)
-    for amplitude, kernel in zip(found[:-1], kernels, strict=True):
-        covariance += amplitude * kernel
-    inverse = np.linalg.inv(covariance)
+    varying = np.tensordot(found[:-1], np.stack(kernels), axes=1)
+    models = tuple(_scaled_model(varying, noise, size, found[:-1]) for size in SIZES)
+    return MixedModel(models, _likeliest(centred, centring @ varying @ centring, noise))
+
+
+def _scaled_model(varying: NDArray, noise: float, size: float, amplitudes: NDArray) -> SignalModel:
+    """Model whose signal varies by `size` times the covariance `varying`."""
+    inverse = np.linalg.inv(noise * np.eye(len(varying)) + size * varying)
     ones = inverse.sum(axis=1)
-    return SignalModel(inverse - np.outer(ones, ones) / ones.sum(), noise, found[:-1])
+    return SignalModel(inverse - np.outer(ones, ones) / ones.sum(), noise, size * amplitudes)
+
+
+def _likeliest(centred: NDArray, varying: NDArray, noise: float) -> NDArray:
+    """Which of `SIZES` makes the values (n, m) of each point likeliest, (m,)."""
+    spread, axes = np.linalg.eigh(varying)
+    told = spread > noise / 10
+    power = (axes[:, told].T.astype(centred.dtype) @ centred) ** 2
+    sums = []
+    for size in SIZES:
+        variance = (size * spread[told] + noise).astype(centred.dtype)
+        sums.append(np.log(variance).sum() + (power / variance[:, None]).sum(axis=0))
+    return np.argmin(sums, axis=0)
