@@ -47,7 +47,7 @@ class PairSettings:
 
     widths: tuple[float, ...] = (12.0, 8.0, 6.0, 4.0, 2.5)  # mm, FWHM of the smoothing
     steps: int = 4  # at most, per level
-    stiffness: float = 0.005  # weight of the squared slope per mm of FWHM
+    stiffness: float = 0.0025  # weight of the squared slope per mm of FWHM
     movement: bool = True  # fit the movement between the images
 
 
