@@ -382,7 +382,8 @@ def place_tissue(
     at = np.flatnonzero(white)
     points = apply_affine(grid.fine_affine, np.stack(np.unravel_index(at, grid.fine_shape)))
     there = to_template(anatomy, points)
-    shares = _tract_shares(sample_lattice(bundles, bundles.membership, there))
+    member = sample_lattice(bundles, bundles.membership, there)
+    shares = np.concatenate([member, 1 - member.sum(1, keepdims=True)], axis=1)
     tissue = Tissue(
         grid=grid,
         isotropic={float(b): values[..., i].copy() for i, b in enumerate(bvals)},
@@ -395,13 +396,6 @@ def place_tissue(
         content=content.ravel()[at],
     )
     return tissue, to_voxels(inside, grid) >= 0.5
-
-
-def _tract_shares(membership: NDArray) -> NDArray:
-    """Shares (n, t + 1) that add up to 1 of tracts that may overlap, and of no tract, last."""
-    rest = 1 - membership.max(1, keepdims=True)
-    shares = np.concatenate([membership, rest], axis=1)
-    return shares / shares.sum(1, keepdims=True)
 
 
 def carried_directions(anatomy: Anatomy, points: NDArray, directions: NDArray) -> NDArray:
