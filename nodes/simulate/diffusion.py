@@ -425,7 +425,16 @@ def to_voxels(points: NDArray, grid: Grid) -> NDArray:
 
 
 @numba.njit(fastmath=True)
-def _add_white(signal, at, white, directions, axial, radial, bval, gradient):
+def _add_white(
+    signal: NDArray,
+    at: NDArray,
+    white: NDArray,
+    directions: NDArray,
+    axial: NDArray,
+    radial: NDArray,
+    bval: float | np.floating,
+    gradient: NDArray,
+) -> None:
     """Add the signal of white matter at one weighting to a flat image."""
     for n in range(at.shape[0]):
         along = (
@@ -607,7 +616,7 @@ def scan_diffusion(
     truth.measures.update(tract_measures(truth.tensor, truth.tracts))
     truth.unaffected.update(tract_measures(without, truth.tracts))
     images = _acquire(tissue, (axial, radial), readout, gradients, truth)
-    images = scanner.gain * rician(images, np.float32(flaws.noise), rngs[6])
+    images = scanner.gain * rician(images, flaws.noise, rngs[6])
     encoding = PhaseEncoding(PE_AXIS, -1, scanner.readout)
     series, reverse = images[..., :-1], images[..., -1]
     return DiffusionScan(series, reverse, grid.affine, gradients, encoding, truth)

@@ -164,7 +164,7 @@ def test_series_lie_on_disk_as_their_site_stores_them(cohort):
 
 
 def test_b_vectors_on_disk_are_the_scanners_directions(cohort):
-    """FSL's rule written out: along the voxel axes, the first reversed if they are right-handed."""
+    """FSL's rule written out: along the voxel axes, the first reversed if right-handed."""
     for person in draw_people(SMALL, atlas_regions()):
         series, _ = diffusion_files(cohort, person)
         affine = nib.load(series.with_suffix(".nii.gz")).affine
