@@ -334,7 +334,7 @@ def write_cohort(
         _write_phenotype(partial, design, people)
         _write_truth(partial, design, people, measures)
         if design.dwi is not None:
-            write_atlas(partial, prepare_blueprint(template_source()), lay_bundles())
+            write_atlas(partial, template_source(), lay_bundles())
         os.replace(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from alsflow import __version__
 from alsflow.interfaces.simulate_files import write_image, write_json, write_table, write_text
 from alsflow.nodes.dwi.gradients import fsl_bvecs
-from alsflow.nodes.simulate.anatomy import Blueprint
+from alsflow.nodes.simulate.anatomy import Source, white_matter
 from alsflow.nodes.simulate.cohort import Design, Person, draw_diffusion_site
 from alsflow.nodes.simulate.diffusion import (
     ECHO_TIME,
@@ -180,12 +180,11 @@ def _write_maps(folder: Path, stem: str, scan: DiffusionScan) -> None:
             write_image(path, truth.tracts[..., row, column].copy(), scan.affine, level=LEVEL)
 
 
-def write_atlas(folder: Path, blueprint: Blueprint, bundles: Bundles) -> None:
+def write_atlas(folder: Path, source: Source, bundles: Bundles) -> None:
     """Write the tracts in template space as an atlas that `alsflow-atlas add` takes."""
     folder = folder / "derivatives" / "simulation"
-    outer, inner = np.moveaxis(blueprint.levels, -1, 0)
-    masks = tract_masks(bundles, (outer <= 0) & (inner > 0), blueprint.affine)
-    write_image(folder / "atlas" / "tracts.nii.gz", masks, blueprint.affine, level=LEVEL)
+    masks, affine = tract_masks(bundles, white_matter(source), source.affine)
+    write_image(folder / "atlas" / "tracts.nii.gz", masks, affine, level=LEVEL)
     rows = tract_labels()
     write_table(folder / "atlas" / "LABELS.tsv", rows, list(rows[0]))
     description = {

@@ -222,6 +222,12 @@ def _levels(source: Source) -> NDArray:
     return np.stack([outer, inner], axis=-1).astype(np.float32)
 
 
+def white_matter(source: Source) -> NDArray:
+    """Bool array (x, y, z): where a person who is formed as the source has white matter."""
+    outer, inner = np.moveaxis(_levels(source), -1, 0)
+    return (outer <= 0) & (inner > 0)
+
+
 def _structure(source: Source) -> NDArray:
     """Structure of each voxel of the tissue maps, 0 for none; see `STRUCTURES`."""
     found = np.zeros(source.gm.shape, np.uint8)

@@ -382,7 +382,8 @@ def place_tissue(
     at = np.flatnonzero(white)
     points = apply_affine(grid.fine_affine, np.stack(np.unravel_index(at, grid.fine_shape)))
     there = to_template(anatomy, points)
-    shares = _tract_shares(sample_lattice(bundles, bundles.membership, there))
+    member = sample_lattice(bundles, bundles.membership, there)
+    shares = np.concatenate([member, 1 - member.sum(1, keepdims=True)], axis=1)
     tissue = Tissue(
         grid=grid,
         isotropic={float(b): values[..., i].copy() for i, b in enumerate(bvals)},
@@ -395,13 +396,6 @@ def place_tissue(
         content=content.ravel()[at],
     )
     return tissue, to_voxels(inside, grid) >= 0.5
-
-
-def _tract_shares(membership: NDArray) -> NDArray:
-    """Shares (n, t + 1) that add up to 1 of tracts that may overlap, and of no tract, last."""
-    rest = 1 - membership.max(1, keepdims=True)
-    shares = np.concatenate([membership, rest], axis=1)
-    return shares / shares.sum(1, keepdims=True)
 
 
 def carried_directions(anatomy: Anatomy, points: NDArray, directions: NDArray) -> NDArray:
@@ -431,7 +425,16 @@ def to_voxels(points: NDArray, grid: Grid) -> NDArray:
 
 
 @numba.njit(fastmath=True)
-def _add_white(signal, at, white, directions, axial, radial, bval, gradient):
+def _add_white(
+    signal: NDArray,
+    at: NDArray,
+    white: NDArray,
+    directions: NDArray,
+    axial: NDArray,
+    radial: NDArray,
+    bval: float | np.floating,
+    gradient: NDArray,
+) -> None:
     """Add the signal of white matter at one weighting to a flat image."""
     for n in range(at.shape[0]):
         along = (
@@ -613,7 +616,7 @@ def scan_diffusion(
     truth.measures.update(tract_measures(truth.tensor, truth.tracts))
     truth.unaffected.update(tract_measures(without, truth.tracts))
     images = _acquire(tissue, (axial, radial), readout, gradients, truth)
-    images = scanner.gain * rician(images, np.float32(flaws.noise), rngs[6])
+    images = scanner.gain * rician(images, flaws.noise, rngs[6])
     encoding = PhaseEncoding(PE_AXIS, -1, scanner.readout)
     series, reverse = images[..., :-1], images[..., -1]
     return DiffusionScan(series, reverse, grid.affine, gradients, encoding, truth)

@@ -36,6 +36,8 @@ FIELD_SCALE = 25.0  # mm, smoothing of the person's own part of the field
 OWN_FIELD = 0.15  # its standard deviation, share of the 99th percentile of that of the air
 JUMPS = 2  # sudden moves in a run
 
+Number = float | np.floating
+
 
 @dataclass(frozen=True)
 class Imperfections:
@@ -272,7 +274,7 @@ def eddy_terms(weighting: NDArray, size: float, rng: np.random.Generator) -> NDA
 
 
 @numba.njit(fastmath=True, inline="always")
-def _cubic(t):
+def _cubic(t: Number) -> tuple[Number, Number, Number, Number]:
     """Weights of four points around a place `t` after the second of them (Catmull-Rom)."""
     return (
         ((-0.5 * t + 1.0) * t - 0.5) * t,
@@ -283,7 +285,7 @@ def _cubic(t):
 
 
 @numba.njit(fastmath=True)
-def _sample_cubic(grid, x, y, z):
+def _sample_cubic(grid: NDArray, x: float, y: float, z: float) -> Number:
     """Value of a grid between its points; 0 beyond it."""
     i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     if not (
@@ -304,7 +306,7 @@ def _sample_cubic(grid, x, y, z):
 
 
 @numba.njit(fastmath=True)
-def _sample_linear(grid, x, y, z):
+def _sample_linear(grid: NDArray, x: float, y: float, z: float) -> float:
     """Value of a grid between its points; that of its edge beyond it."""
     x = min(max(x, 0.0), grid.shape[0] - 1.001)
     y = min(max(y, 0.0), grid.shape[1] - 1.001)
@@ -321,7 +323,7 @@ def _sample_linear(grid, x, y, z):
 
 
 @numba.njit(fastmath=True, inline="always")
-def _moved(matrix, x, y, z):
+def _moved(matrix: NDArray, x: float, y: float, z: float) -> tuple[float, float, float]:
     """Point moved by a (3, 4) matrix."""
     return (
         matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + matrix[0, 3],
@@ -331,7 +333,15 @@ def _moved(matrix, x, y, z):
 
 
 @numba.njit(fastmath=True)
-def _encode(head, to_head, shift, to_shift, eddy, bias, out):
+def _encode(
+    head: NDArray,
+    to_head: NDArray,
+    shift: NDArray,
+    to_shift: NDArray,
+    eddy: NDArray,
+    bias: NDArray,
+    out: NDArray,
+) -> None:
     """Fill `out`, points of the scanner, with what the readout places there.
 
     `to_head` and `to_shift` lead from points of the scanner to those of `head` and to voxels of

@@ -30,8 +30,6 @@ SPACING = 2.0  # mm, lattice of membership and direction
 NEIGHBOURS = 6  # points of a tract whose directions are averaged
 LOW, HIGH = (-80.0, -116.0, -72.0), (80.0, 84.0, 88.0)  # mm, corners of the lattice
 FILLS = {6.0: 0.05, 20.0: 0.005}  # smoothing, mm: weight of the directions around a place
-# Where tracts cross, the direction is that of the heavier one.
-CORE_WEIGHT = {"corticospinal_tract": 2.0, "corpus_callosum": 1.5}
 
 _MOTOR_STEM: Branch = ((6.5, -20, -24), (5.5, -20, -36), (3.5, -29, -50), (3, -34, -60))
 _CORTICOSPINAL: Sheet = (
@@ -133,7 +131,8 @@ class Bundles:
     Attributes
     ----------
     membership : (a, b, c, n) float32 array
-        1 inside each tract of `TRACTS`, 0 outside, left and right together.
+        1 inside each tract of `TRACTS`, 0 outside, left and right together. Tracts share no
+        place: where they cross it belongs to the one named first.
     dyad : (a, b, c, 6) float32 array
         Outer product of the direction with itself: xx, xy, xz, yy, yz, zz.
     affine : (4, 4) array
@@ -217,13 +216,15 @@ def lay_bundles() -> Bundles:
     affine[:3, 3] = LOW
     shape = tuple(int(round((b - a) / SPACING)) + 1 for a, b in zip(LOW, HIGH, strict=True))
     points = grid_points(shape, affine).reshape(3, -1).T
+    free = np.ones(len(points))
     membership = np.zeros((*shape, len(TRACTS)), np.float32)
     dyad = np.zeros((*shape, 6), np.float32)
-    for place, (name, tract) in enumerate(TRACTS.items()):
+    for place, tract in enumerate(TRACTS.values()):
         inside, mean = _inside(tract, points)
-        membership[..., place] = inside.reshape(shape)
-        weight = CORE_WEIGHT.get(name, 1.0) * inside
-        dyad += (weight[:, None] * mean).reshape(*shape, 6).astype(np.float32)
+        own = inside * free  # a place belongs to the first tract that runs through it
+        free -= own
+        membership[..., place] = own.reshape(shape)
+        dyad += (own[:, None] * mean).reshape(*shape, 6).astype(np.float32)
     filled = dyad.copy()
     for width, weight in FILLS.items():
         smooth = ndimage.gaussian_filter(dyad, (*[width / SPACING] * 3, 0))
@@ -267,8 +268,8 @@ def tract_labels() -> list[dict[str, object]]:
     return rows
 
 
-def tract_masks(bundles: Bundles, white: NDArray, affine: NDArray) -> NDArray:
-    """Mask of each tract and side where the template is white, (x, y, z, n) uint8.
+def tract_masks(bundles: Bundles, white: NDArray, affine: NDArray) -> tuple[NDArray, NDArray]:
+    """Mask of each tract and side where the template is white.
 
     Parameters
     ----------
@@ -278,7 +279,21 @@ def tract_masks(bundles: Bundles, white: NDArray, affine: NDArray) -> NDArray:
         White matter of the template.
     affine : (4, 4) array
         Voxel to mm of `white`.
+
+    Returns
+    -------
+    masks : (a, b, c, n) uint8 array
+        In the order of `tract_labels`, on the part of the grid that holds the lattice.
+    affine : (4, 4) array
+        Voxel to mm of that part.
     """
+    corners = np.array(LOW), np.array(HIGH)
+    ends = apply_affine(np.linalg.inv(affine), np.stack(corners, axis=1))
+    first = np.maximum(np.floor(ends.min(1)), 0).astype(int)
+    last = np.minimum(np.ceil(ends.max(1)) + 1, white.shape).astype(int)
+    white = white[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
+    affine = affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ first
     at = np.argwhere(white).T
     points = apply_affine(affine, at)
     inside = sample_lattice(bundles, bundles.membership, points) >= 0.5
@@ -289,4 +304,4 @@ def tract_masks(bundles: Bundles, white: NDArray, affine: NDArray) -> NDArray:
             mask = np.zeros(white.shape, np.uint8)
             mask[tuple(at)] = inside[:, place] & half
             masks.append(mask)
-    return np.stack(masks, axis=-1)
+    return np.stack(masks, axis=-1), affine

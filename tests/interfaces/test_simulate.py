@@ -2,6 +2,7 @@ import inspect
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -10,22 +11,32 @@ import pandas as pd
 import pytest
 
 from alsflow import cli_simulate
+from alsflow.interfaces.atlas import add_atlas, check_atlas, find_atlas
 from alsflow.interfaces.normalise import GAP_REACH
 from alsflow.interfaces.simulate import atlas_regions, template_source, write_cohort
 from alsflow.nodes.atlas import fill_gaps
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.simulate.anatomy import prepare_blueprint
 from alsflow.nodes.simulate.cohort import (
+    DEFAULT_EFFECTS,
+    SITE,
     Design,
+    DiffusionDesign,
+    draw_diffusion_site,
     draw_people,
     draw_site,
+    generator,
     head_measures,
     scan_person,
 )
+from alsflow.nodes.simulate.diffusion import make_gradients
+from alsflow.nodes.simulate.tracts import MEASURED
 from alsflow.nodes.stats.catalogue import parse_catalogue
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "bids_example"
-SMALL = Design(2, 2, 2, seed=3, voxels=((4.0, 4.0, 4.0), (4.0, 3.5, 4.0)))
+DWI = DiffusionDesign(6, 1, voxels=((5.0, 5.0, 4.5), (5.0, 4.5, 5.0)))
+EFFECTS = DEFAULT_EFFECTS | {"fa_corticospinal_tract_both": -0.3}
+SMALL = Design(2, 2, 2, 3, EFFECTS, ((4.0, 4.0, 4.0), (4.0, 3.5, 4.0)), DWI)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -123,13 +134,104 @@ def test_scores_belong_to_participants(cohort):
         assert set(scores.columns) == set(meaning) - {"MeasurementToolMetadata"}
 
 
+# ---------------------------------------------------------------------------- diffusion
+
+
+def diffusion_files(cohort, person):
+    folder, stem = cohort / f"sub-{person.label}", f"sub-{person.label}_dir-"
+    return folder / "dwi" / f"{stem}AP_dwi", folder / "fmap" / f"{stem}PA_epi"
+
+
+def test_series_lie_on_disk_as_their_site_stores_them(cohort):
+    for person in draw_people(SMALL, atlas_regions()):
+        series, reverse = diffusion_files(cohort, person)
+        site = draw_diffusion_site(SMALL, person.site)
+        image = nib.load(series.with_suffix(".nii.gz"))
+        assert nib.aff2axcodes(image.affine) == tuple(site.storage)
+        edges = (*DWI.voxel(person.site), 8)
+        np.testing.assert_allclose(image.header.get_zooms(), edges, rtol=1e-5)
+        other = nib.load(reverse.with_suffix(".nii.gz"))
+        np.testing.assert_allclose(other.affine, image.affine)
+        assert other.shape == image.shape[:3]
+        sidecars = [
+            json.loads(path.with_suffix(".json").read_text()) for path in (series, reverse)
+        ]
+        directions = [sidecar["PhaseEncodingDirection"] for sidecar in sidecars]
+        assert directions == (["j-", "j"] if site.storage[1] == "A" else ["j", "j-"])
+        assert sidecars[0]["B0FieldSource"] == sidecars[1]["B0FieldIdentifier"]
+        target = sidecars[1]["IntendedFor"][0].removeprefix("bids::")
+        assert (cohort / target).is_file()
+
+
+def test_b_vectors_on_disk_are_the_scanners_directions(cohort):
+    """FSL's rule written out: along the voxel axes, the first reversed if right-handed."""
+    for person in draw_people(SMALL, atlas_regions()):
+        series, _ = diffusion_files(cohort, person)
+        affine = nib.load(series.with_suffix(".nii.gz")).affine
+        rng = generator(SMALL.seed, SITE, person.site).spawn(2)[1]
+        applied = make_gradients(DWI.directions, DWI.n_b0, DWI.bval, rng)
+        axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+        assert np.abs(axes - np.sign(axes) * (np.abs(axes) > 0.5)).max() > 0.05  # oblique
+        expected = applied.directions @ axes
+        if np.linalg.det(axes) > 0:
+            expected[:, 0] *= -1
+        found = np.loadtxt(series.with_suffix(".bvec"))
+        np.testing.assert_allclose(found, expected.T, atol=2e-6)
+        np.testing.assert_array_equal(np.loadtxt(series.with_suffix(".bval")), applied.bvals)
+    storages = {draw_diffusion_site(SMALL, site).storage for site in range(2)}
+    assert len(storages) == 2
+
+
+def test_the_effect_on_the_tract_stands_in_the_truth(cohort):
+    effects = table(cohort / "derivatives" / "truth" / "effects.tsv").set_index("measure")
+    for side in ("left", "right", "both"):
+        assert effects.loc[f"fa_corticospinal_tract_{side}", "relative_effect"] == -0.3
+        assert -0.4 < effects.loc[f"fa_corticospinal_tract_{side}", "mean_change"] < -0.2
+        assert effects.loc[f"rd_corticospinal_tract_{side}", "mean_change"] > 0.15
+        assert abs(effects.loc[f"fa_corticothalamic_tract_{side}", "mean_change"]) < 0.01
+
+
+def test_motion_and_field_stand_in_the_truth(cohort):
+    truth = cohort / "derivatives" / "truth" / "sub-01" / "dwi"
+    motion = pd.read_csv(truth / "sub-01_dir-AP_desc-motion_timeseries.tsv", sep="\t")
+    assert list(motion["volume"].astype(str)) == [*map(str, range(7)), "reverse"]
+    meaning = json.loads((truth / "sub-01_dir-AP_desc-motion_timeseries.json").read_text())
+    assert set(motion.columns) <= set(meaning)
+    assert not motion.iloc[0][["trans_x", "trans_y", "rot_z"]].any()
+    assert motion["trans_x"].iloc[1:].abs().min() > 0
+    field = nib.load(truth / "sub-01_dir-AP_desc-shift_fieldmap.nii.gz")
+    brain = nib.load(truth / "sub-01_desc-brain_mask.nii.gz").get_fdata() > 0
+    assert 2 < np.quantile(np.abs(field.get_fdata()[brain]), 0.99) < 8
+
+
+def test_the_tensor_maps_hold_the_true_means(cohort):
+    truth = cohort / "derivatives" / "truth" / "sub-01" / "dwi"
+    measures = table(cohort / "derivatives" / "truth" / "measures.tsv")
+    own = measures[measures["participant_id"] == "sub-01"].set_index("measure")["value"]
+    fa = nib.load(truth / "sub-01_model-tensor_param-fa_dwimap.nii.gz").get_fdata()
+    share = nib.load(truth / "sub-01_label-CorticostriatalTractLeft_probseg.nii.gz").get_fdata()
+    core = share >= 0.5
+    mean = np.average(fa[core], weights=share[core])
+    assert own["fa_corticostriatal_tract_left"] == pytest.approx(mean, abs=1e-4)
+
+
+def test_the_tracts_are_an_atlas_that_can_be_added(cohort, tmp_path):
+    folder = cohort / "derivatives" / "simulation" / "atlas"
+    image, labels = folder / "tracts.nii.gz", folder / "LABELS.tsv"
+    space = "MNI152NLin2009aSym"
+    add_atlas("simulated", image, labels, space=space, kind="masks4d", folder=tmp_path)
+    atlas = find_atlas("simulated", tmp_path)
+    assert set(atlas.regions) == set(MEASURED)
+    assert check_atlas("simulated", tmp_path) == []
+
+
 @pytest.mark.slow
 def test_the_same_bytes_whatever_the_number_of_processes_and_of_people(cohort, tmp_path):
-    few = Design(2, 1, 2, SMALL.seed, voxels=SMALL.voxels)
+    few = replace(SMALL, n_patients=1, n_controls=1)
     list(write_cohort(tmp_path / "again", few, "the command", n_procs=2, maps=True))
     first, again = files(cohort), files(tmp_path / "again")
     images = {name for name in again if name.endswith(".nii.gz")}
-    assert len(images) == 3 * 5
+    assert len(images) == 2 * (5 + 14) + 1
     assert all(first[name] == again[name] for name in images)
 
 
@@ -144,7 +246,7 @@ def test_a_cohort_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def fail(task):
         raise RuntimeError("scanner broken")
 
-    monkeypatch.setattr("alsflow.interfaces.simulate._start_worker", lambda: None)
+    monkeypatch.setattr("alsflow.interfaces.simulate._start_worker", lambda diffusion: None)
     monkeypatch.setattr("alsflow.interfaces.simulate._make_person", fail)
     with pytest.raises(RuntimeError, match="scanner broken"):
         list(write_cohort(tmp_path / "out", SMALL, "the command"))
@@ -235,6 +337,18 @@ def test_options_become_the_design_and_the_command_says_them_again(designs, tmp_
 def test_the_default_effect_is_precentral(designs):
     cli_simulate.main(["out"])
     assert designs[0][0].effects == {"gmv_precentral_both": -0.12}
+    assert designs[0][0].dwi is None
+    assert "modalities" not in designs[0][1]
+
+
+def test_diffusion_comes_with_an_effect_of_its_own_and_says_itself_again(designs):
+    words = "out --modalities anat dwi --dwi-directions 64 --dwi-voxel 2 2x2x3"
+    assert cli_simulate.main(words.split()) == 0
+    design, command = designs[0]
+    assert design.dwi == DiffusionDesign(64, voxels=((2, 2, 2), (2, 2, 3)))
+    assert design.effects == {"gmv_precentral_both": -0.12, "fa_corticospinal_tract_both": -0.1}
+    assert cli_simulate.main(command.split()[1:]) == 0
+    assert designs[1] == designs[0]
 
 
 @pytest.mark.parametrize(

@@ -36,3 +36,10 @@ def template_blueprint():
     from alsflow.interfaces.simulate import template_source
 
     return prepare_blueprint(template_source())
+
+
+@pytest.fixture(scope="session")
+def bundles():
+    from alsflow.nodes.simulate.tracts import lay_bundles
+
+    return lay_bundles()

@@ -7,17 +7,23 @@ import pytest
 
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.simulate import phenotype
+from alsflow.nodes.simulate.anatomy import Traits, grow_anatomy
 from alsflow.nodes.simulate.cohort import (
     CONTROL,
+    DEFAULT_TRACT_EFFECTS,
     PATIENT,
     Design,
+    DiffusionDesign,
+    draw_diffusion_site,
     draw_people,
     draw_site,
     effect_table,
     person_scores,
     region_thinning,
     scan_person,
+    scan_person_diffusion,
     site_of,
+    tract_changes,
     true_measures,
 )
 
@@ -115,6 +121,10 @@ def test_effects_that_cannot_be_made_are_refused(effects, words):
         ({"n_sites": 0}, "one site"),
         ({"seed": -1}, "negative"),
         ({"voxels": ((1.0, 1.0, 4.1),)}, "0.5 to 4"),
+        ({"dwi": DiffusionDesign(5)}, "at least 6"),
+        ({"dwi": DiffusionDesign(n_b0=0)}, "at least 6 and 1"),
+        ({"dwi": DiffusionDesign(voxels=((2.0, 2.0, 5.1),))}, "1 to 5"),
+        ({"effects": DEFAULT_TRACT_EFFECTS}, "--modalities anat dwi"),
     ],
 )
 def test_designs_that_cannot_be_drawn_are_refused(changes, words):
@@ -194,3 +204,84 @@ def test_scanning_a_person_twice_gives_the_same_voxels(ball_blueprint):
     first, again = (scan_person(plan, person, ball_blueprint) for _ in range(2))
     np.testing.assert_array_equal(first.scan.image, again.scan.image)
     np.testing.assert_allclose(np.diag(first.scan.affine)[:3], plan.voxel(person.site))
+
+
+# ---------------------------------------------------------------------------- diffusion
+
+
+def test_effects_name_tracts_and_sides():
+    both = {"fa_corticospinal_tract_both": -0.1, "gmv_striatum_left": -0.2}
+    assert tract_changes(both) == {
+        ("corticospinal_tract", "left"): -0.1,
+        ("corticospinal_tract", "right"): -0.1,
+    }
+    assert region_thinning(both, REGIONS) == {3: 0.2, 5: 0.2}
+    assert tract_changes({"fa_corticothalamic_tract_right": 0.05}) == {
+        ("corticothalamic_tract", "right"): 0.05
+    }
+    assert tract_changes({"fa_corticospinal_tract_both": 0.0}) == {}
+
+
+@pytest.mark.parametrize(
+    ("effects", "words"),
+    [
+        ({"fa_corticospinal_tract": -0.1}, "corticospinal_tract, corticostriatal_tract"),
+        ({"fa_corpus_callosum_both": -0.1}, "corticospinal_tract, corticostriatal_tract"),
+        ({"fa_corticospinal_tract_left": 0.31}, "0.3"),
+        ({"fa_corticospinal_tract_left": float("nan")}, "0.3"),
+        (
+            {"fa_corticospinal_tract_left": -0.1, "fa_corticospinal_tract_both": -0.1},
+            "another effect",
+        ),
+    ],
+)
+def test_tract_effects_that_cannot_be_made_are_refused(effects, words):
+    with pytest.raises(BadInputError, match=words):
+        tract_changes(effects)
+
+
+def test_people_and_their_other_images_are_the_same_with_and_without_diffusion():
+    effects = {"gmv_precentral_both": -0.12}
+    plain = design(effects=effects)
+    more = design(effects=effects | DEFAULT_TRACT_EFFECTS, dwi=DiffusionDesign())
+    people = (draw_people(plan, REGIONS) for plan in (plain, more))
+    for without, person in zip(*people, strict=True):
+        assert replace(person, tract_changes={}) == without
+        assert bool(person.tract_changes) == (person.row["group"] == PATIENT)
+    assert draw_site(plain, 1) == draw_site(more, 1)
+
+
+def test_tract_changes_follow_the_atrophy_of_the_person():
+    more = design(
+        n_patients=300,
+        effects={"gmv_precentral_both": -0.12} | DEFAULT_TRACT_EFFECTS,
+        dwi=DiffusionDesign(),
+    )
+    people = [p for p in draw_people(more, REGIONS) if p.row["group"] == PATIENT]
+    changes = np.array([p.tract_changes["corticospinal_tract", "left"] for p in people])
+    lost = np.array([p.traits.thinning[1] for p in people])
+    assert changes.mean() == pytest.approx(-0.1, abs=0.005)
+    np.testing.assert_allclose(changes / -0.1, lost / 0.12)
+
+
+def test_sites_measure_diffusion_differently():
+    sites = [draw_diffusion_site(design(n_sites=40), site) for site in range(40)]
+    assert np.std([site.fa for site in sites]) == pytest.approx(0.03, abs=0.01)
+    assert np.std([site.diffusivity for site in sites]) == pytest.approx(0.02, abs=0.007)
+    assert len({site.storage for site in sites}) == 3
+    assert draw_diffusion_site(design(n_patients=1), 2) == draw_diffusion_site(design(), 2)
+
+
+def test_a_series_is_that_of_the_person_whoever_else_is_there(ball_blueprint, bundles):
+    dwi = DiffusionDesign(6, 1, voxels=((5.0, 5.0, 4.0),))
+    few, many = (design(n_patients=n, n_controls=n, dwi=dwi) for n in (2, 50))
+    anatomy = grow_anatomy(ball_blueprint, Traits(tiv=500.0), np.random.default_rng(0))
+    found = [
+        scan_person_diffusion(plan, draw_people(plan, REGIONS)[2], anatomy, bundles)
+        for plan in (few, many)
+    ]
+    np.testing.assert_array_equal(found[0].series, found[1].series)
+    np.testing.assert_array_equal(found[0].reverse, found[1].reverse)
+    assert len(found[0].gradients) == 7
+    with pytest.raises(ValueError, match="no diffusion"):
+        scan_person_diffusion(design(), draw_people(design(), REGIONS)[0], anatomy, bundles)
