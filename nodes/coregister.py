@@ -36,15 +36,19 @@ HEADER_LEAD = 0.02  # of explained variance by which another start must beat the
 SLOPE = 0.5  # per percent; of the boundary cost, as published
 TRIES, FINALS = 5, 2  # descents from different matrices, blurred and sharper
 SIGNS = {"grey_bright": 1.0, "white_bright": -1.0}
-# blur (FWHM, mm), distance from the border at which both sides are looked at (mm), first step (mm)
-LEVELS = ((4.0, 3.0, 2.0), (0.0, 2.0, 0.5))
+# blur (FWHM, mm), distance from the border at which both sides are looked at (mm), first step
+# (mm), every how many-th border point
+LEVELS = ((4.0, 3.0, 2.0, 3), (0.0, 2.0, 0.5, 1))
+REACH = LEVELS[-1][1]
 HEADER_SPARE = 0.05  # loss of explained variance with which the header is still a place to begin
+NEAR = 5.0  # mm beyond the field of view from which border points may still come in
 GUARD = 0.5  # weight of the first cost beside the second
 # Limits of `judge`; docs/tracts.md has the alignments, right and wrong, that they stand between
 LEAST_BOUNDARY = 500  # points of the border in view
 LEAST_RIGHT = 0.70  # share of them with the sign that most have
 LEAST_DICE = 0.75  # of the two brains in the field of view
 Start = Literal["auto", "header", "centres"]
+Cost = Callable[[NDArray], float]
 Contrast = Literal["auto", "grey_bright", "white_bright"]
 
 
@@ -91,7 +95,7 @@ class Boundary:
 
 
 @numba.njit
-def _moments(tissue, matrix, points, values):
+def _moments(tissue: NDArray, matrix: NDArray, points: NDArray, values: NDArray) -> NDArray:
     """Sums of products of 1, the tissue fractions at `matrix` @ `points`, and the values."""
     nx, ny, nz, channels = tissue.shape
     size = channels + 2
@@ -126,7 +130,9 @@ def _moments(tissue, matrix, points, values):
 
 
 @numba.njit
-def _sampled(volume, matrix, points, normals, step):
+def _sampled(
+    volume: NDArray, matrix: NDArray, points: NDArray, normals: NDArray, step: float
+) -> NDArray:
     """Values of a volume at `matrix` @ (points + step * normals); NaN outside the view."""
     nx, ny, nz = volume.shape
     found = np.full(points.shape[1], np.nan)
@@ -161,9 +167,7 @@ def rigid(parameters: NDArray, centre: NDArray) -> NDArray:
     return matrix
 
 
-def improved(
-    cost: Callable[[NDArray], float], matrix: NDArray, centre: NDArray, step: float
-) -> tuple[NDArray, float]:
+def improved(cost: Cost, matrix: NDArray, centre: NDArray, step: float) -> tuple[NDArray, float]:
     """Lower a cost of a (4, 4) matrix by a rigid motion after it, about `centre`; by Powell."""
     found = optimize.minimize(
         lambda parameters: cost(rigid(step * parameters, centre) @ matrix),
@@ -190,7 +194,7 @@ class TissueCost:
         self.points = apply_affine(affine, voxels)
         self.fwhm = fwhm
 
-    def on(self, tissue: NDArray, affine: NDArray) -> Callable[[NDArray], float]:
+    def on(self, tissue: NDArray, affine: NDArray) -> Cost:
         """Cost of a (4, 4) matrix, given tissue fractions (x, y, z, 3) as fine as the image."""
         sigma = (*(self.fwhm / FWHM / voxel_sizes(affine)), 0)
         smooth = ndimage.gaussian_filter(tissue, sigma)
@@ -278,7 +282,7 @@ def contrast_across(
 
 def boundary_cost(
     image: NDArray, affine: NDArray, border: Boundary, sign: float, reach: float
-) -> Callable[[NDArray], float]:
+) -> Cost:
     """Boundary cost of a (4, 4) matrix [1]_; points out of view count as without contrast.
 
     References
@@ -293,16 +297,17 @@ def boundary_cost(
     return cost
 
 
-def in_view(border: Boundary, affine: NDArray, shape: tuple[int, ...], matrix: NDArray,
-            margin: float) -> Boundary:  # fmt: skip
-    """Border points that lie in the field of view or at most `margin` mm beyond."""
+def in_view(
+    border: Boundary, affine: NDArray, shape: tuple[int, ...], matrix: NDArray, every: int = 1
+) -> Boundary:
+    """Every so-many-th border point of those in the field of view or `NEAR` mm beyond."""
     voxels = apply_affine(np.linalg.inv(affine) @ np.linalg.inv(matrix), border.points)
-    reach = (margin / voxel_sizes(affine))[:, None]
+    reach = (NEAR / voxel_sizes(affine))[:, None]
     ends = np.array(shape)[:, None] - 1
-    inside = ((voxels >= -reach) & (voxels <= ends + reach)).all(axis=0)
+    chosen = np.flatnonzero(((voxels >= -reach) & (voxels <= ends + reach)).all(axis=0))[::every]
     return Boundary(
-        np.ascontiguousarray(border.points[:, inside]),
-        np.ascontiguousarray(border.normals[:, inside]),
+        np.ascontiguousarray(border.points[:, chosen]),
+        np.ascontiguousarray(border.normals[:, chosen]),
     )
 
 
@@ -428,14 +433,14 @@ def _shifts(mask: NDArray, affine: NDArray) -> list[tuple[float, ...]]:
 
 
 def _descended(
-    coarse: Callable, fine: Callable, bases: list[NDArray], centre: NDArray
+    coarse: Cost, fine: Cost, bases: list[NDArray], centre: NDArray
 ) -> tuple[NDArray, float]:
     """Best end of a descent from the most promising matrices."""
     promising = sorted(range(len(bases)), key=lambda k: coarse(bases[k]))[:TRIES]
     ends = [improved(coarse, bases[k], centre, 6.0) for k in promising]
     ends.sort(key=lambda end: end[1])
-    return min((improved(fine, end[0], centre, 2.0) for end in ends[:FINALS]),
-               key=lambda end: end[1])  # fmt: skip
+    finals = [improved(fine, matrix, centre, 2.0) for matrix, _ in ends[:FINALS]]
+    return min(finals, key=lambda end: end[1])
 
 
 def _best(ends: dict[str, tuple[NDArray, float]]) -> str:
@@ -452,7 +457,7 @@ def _refined(
     border: Boundary,
     starts: list[NDArray],
     centre: NDArray,
-    guard: Callable[[NDArray], float],
+    guard: Cost,
     contrast: Contrast,
 ) -> tuple[NDArray, float]:
     """Alignment on the border of grey and white matter, from blurred to sharp, and its sign.
@@ -462,17 +467,21 @@ def _refined(
     """
     signs = SIGNS.values() if contrast == "auto" else [SIGNS[contrast]]
     tries = [(start, sign, 0.0) for start in starts for sign in signs]
-    for fwhm, reach, step in LEVELS:
+    for fwhm, reach, step, every in LEVELS:
         sigma = fwhm / FWHM / voxel_sizes(affine)
         blurred = ndimage.gaussian_filter(image.astype(np.float32), sigma)
         ends = []
         for matrix, sign, _ in tries:
-            near = in_view(border, affine, image.shape, matrix, 5.0)
+            near = in_view(border, affine, image.shape, matrix, every)
             edge = boundary_cost(blurred, affine, near, sign, reach)
-            end = improved(lambda m, e=edge: e(m) + GUARD * guard(m), matrix, centre, step)
+            end = improved(_guarded(edge, guard), matrix, centre, step)
             ends.append((end[0], sign, end[1]))
         tries = [min(ends, key=lambda end: end[2])]
     return tries[0][0], tries[0][1]
+
+
+def _guarded(edge: Cost, guard: Cost) -> Cost:
+    return lambda matrix: edge(matrix) + GUARD * guard(matrix)
 
 
 def quality(
@@ -495,7 +504,7 @@ def quality(
         the expected sign; ``boundary_points``: border points in view; ``mask_dice``: overlap of
         the two brains within the field of view.
     """
-    values = sign * contrast_across(image, affine, border, matrix, LEVELS[-1][1])
+    values = sign * contrast_across(image, affine, border, matrix, REACH)
     seen = values[np.isfinite(values)]
     there = resample(brain.astype(np.float32), t1w_affine, mask.shape, matrix @ affine) > 0.5
     both = int((there & mask).sum())
@@ -513,8 +522,8 @@ def judge(metrics: dict[str, float]) -> list[Flag]:
     if points < LEAST_BOUNDARY:
         reasons = [f"only {points:.0f} points of the border of grey and white matter are in view"]
     elif not right >= LEAST_RIGHT:
-        reasons = [f"grey and white matter lie on their sides of the border at only {right:.0%} "
-                   "of it"]  # fmt: skip
+        share = f"{right:.0%}" if np.isfinite(right) else "none"
+        reasons = [f"grey and white matter differ as they should at only {share} of their border"]
     else:
         reasons = []
     if not metrics["mask_dice"] >= LEAST_DICE:

@@ -82,7 +82,7 @@ def _blocks(mask: NDArray, every: NDArray) -> tuple[NDArray, tuple[NDArray, ...]
     index = tuple(
         ((np.arange(n) + 0.5) / step - 0.5) for n, step in zip(mask.shape, every, strict=True)
     )
-    return parts.any(axis=(1, 3, 5)), index
+    return np.asarray(parts.any(axis=(1, 3, 5))), index
 
 
 def _neighbours(nodes: NDArray, edges: NDArray) -> sparse.csr_matrix:

@@ -84,7 +84,9 @@ class Places:
 
 
 @numba.njit
-def _mean_inside(mask, matrix, points, axes, parts):
+def _mean_inside(
+    mask: NDArray, matrix: NDArray, points: NDArray, axes: NDArray, parts: NDArray
+) -> NDArray:
     """Mean of a mask over `parts` sub-points of each voxel; see `tract_weights`."""
     nx, ny, nz = mask.shape
     count = parts[0] * parts[1] * parts[2]
