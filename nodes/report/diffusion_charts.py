@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 # Okabe and Ito: told apart with any colour vision
 SERIES = ("#0072b2", "#d55e00", "#009e73")
-SIDE_COLOURS = {"L": "#0072b2", "R": "#d55e00"}
-SIDE_NAMES = {"L": "left", "R": "right"}
+SIDE_COLOURS = {"left": "#0072b2", "right": "#d55e00", "both": "#222222"}
 INK, GREY, PALE = "#222222", "#8a8a8a", "#e4e4e4"
 DPI = 100
 MD_SHOWN = 3.0  # 1e-3 mm2/s; free water at body temperature
@@ -104,8 +103,8 @@ def draw_profiles(profiles: pd.DataFrame) -> Figure:
     Parameters
     ----------
     profiles : DataFrame
-        Columns ``tract``, ``side`` (L or R), ``metric``, ``node`` (from 0), ``mean``, ``sd``;
-        diffusivities in mm2/s. Missing means leave a gap.
+        Columns ``tract``, ``side`` (left, right or both), ``metric`` (fa, md, ad, rd), ``node``,
+        ``mean``, ``sd``; diffusivities in mm2/s. Missing means leave a gap.
     """
     tracts = list(dict.fromkeys(profiles["tract"]))
     metrics = list(dict.fromkeys(profiles["metric"]))
@@ -116,11 +115,11 @@ def draw_profiles(profiles: pd.DataFrame) -> Figure:
     for row, metric in zip(grid, metrics, strict=False):
         for axes, tract in zip(row, tracts, strict=False):
             rows = profiles[(profiles["tract"] == tract) & (profiles["metric"] == metric)]
-            _profile(axes, rows, 1.0 if metric == "FA" else MICRO)
+            _profile(axes, rows, 1.0 if metric == "fa" else MICRO)
             _plain(axes)
-        row[0].set_ylabel(UNITS.get(metric, metric), fontsize=9)
+        row[0].set_ylabel(UNITS.get(metric.upper(), metric), fontsize=9)
     for axes, tract in zip(grid[0], tracts, strict=False):
-        axes.set_title(tract, fontsize=9.5, loc="left")
+        axes.set_title(tract.replace("_", " "), fontsize=9.5, loc="left")
     for axes in grid[-1]:
         axes.set_xlabel("node along the tract", fontsize=9)
     grid[0][0].legend(frameon=False, fontsize=8)
@@ -131,11 +130,13 @@ def _profile(axes: Axes, rows: pd.DataFrame, scale: float) -> None:
     """Both sides of one tract and metric; says so where there is nothing to draw."""
     for side, colour in SIDE_COLOURS.items():
         own = rows[rows["side"] == side].sort_values("node")
+        if own.empty:
+            continue
         nodes, mean, sd = (own[name].to_numpy(float) for name in ("node", "mean", "sd"))
         sd = np.nan_to_num(sd)
         low, high = scale * (mean - sd), scale * (mean + sd)
         axes.fill_between(nodes, low, high, color=colour, alpha=0.18, lw=0)
-        axes.plot(nodes, scale * mean, color=colour, lw=1.5, label=SIDE_NAMES[side])
+        axes.plot(nodes, scale * mean, color=colour, lw=1.5, label=side)
     if not np.isfinite(rows["mean"].to_numpy(float)).any():
         axes.text(0.5, 0.5, "n/a", color=GREY, ha="center", transform=axes.transAxes)
 

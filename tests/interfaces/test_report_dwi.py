@@ -43,7 +43,7 @@ def files(tmp_path, monkeypatch):
     motion = pd.DataFrame(rng.normal(size=(12, len(MOTION))), columns=list(MOTION))
     motion.loc[0, "framewise_displacement"] = np.nan
     motion.to_csv("motion.tsv", sep="\t", na_rep="n/a", index=False)
-    profiles = pd.DataFrame({"tract": "a", "side": "L", "metric": "FA", "node": range(100),
+    profiles = pd.DataFrame({"tract": "a", "side": "left", "metric": "fa", "node": range(100),
                              "mean": 0.5, "sd": 0.1})  # fmt: skip
     profiles.to_csv("profiles.tsv", sep="\t", index=False)
     return (
@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_refused(files):
     with pytest.raises(BadInputError, match="holds 2 tracts, and 1 names"):
         DrawTracts(fa_file=files["fa"], mask_file=files["mask"], tracts_file=files["tracts"],
                    names=["a L"]).run()  # fmt: skip
-    Path("short.tsv").write_text("tract\tside\na\tL\n")
+    Path("short.tsv").write_text("tract\tside\na\tleft\n")
     with pytest.raises(BadInputError, match="short.tsv has no column metric"):
         DrawProfiles(profiles_file=str(Path("short.tsv").resolve())).run()
     small = save(np.ones((5, 6, 7), np.float32), AFFINE, Path("small.nii.gz").resolve())

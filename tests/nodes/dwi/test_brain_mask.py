@@ -60,7 +60,7 @@ def test_a_value_that_is_no_number_does_not_spread():
 def test_overshoot_below_zero_does_no_harm():
     """As interpolation leaves it beside edges."""
     signal, brain, _ = head()
-    signal[~brain] -= 60
+    signal[~brain, :2] -= 60  # the weighted volumes stay above
     found = find_brain(signal, WEIGHTING, ZOOMS)
     assert dice(found.mask, brain) > 0.96
     assert np.isfinite(found.b0).all()

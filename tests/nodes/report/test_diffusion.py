@@ -160,12 +160,12 @@ def test_profiles_scale_diffusivities_and_leave_gaps():
     rows = [
         (tract, side, metric, node, level + node / 1000 * level, 0.1 * level)
         for tract in ("corticospinal", "corticothalamic")
-        for side in "LR"
-        for metric, level in (("FA", 0.5), ("MD", 0.8e-3))
+        for side in ("left", "right")
+        for metric, level in (("fa", 0.5), ("md", 0.8e-3))
         for node in range(100)
     ]
     table = pd.DataFrame(rows, columns=["tract", "side", "metric", "node", "mean", "sd"])
-    gone = (table["tract"] == "corticothalamic") & (table["metric"] == "MD")
+    gone = (table["tract"] == "corticothalamic") & (table["metric"] == "md")
     table.loc[gone, ["mean", "sd"]] = np.nan
     figure = draw_profiles(table.sample(frac=1, random_state=0).sort_values(["tract", "metric"]))
     fa, _, md, empty = figure.axes
