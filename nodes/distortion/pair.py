@@ -38,6 +38,7 @@ STEEPEST = 0.85  # mm/mm; a steeper field folds one image or piles it up beyond 
 TRUSTED = 0.3  # difference, in units of BRIGHT, beyond which the weight of a voxel falls
 SETTLED = 0.02  # mm; a level ends when the field moves less on average
 ARM = 50.0  # mm; at this distance a rotation counts like a translation
+MARGIN = 2  # voxels from lines that one of the images lacks, whose smoothing reaches in
 ROUND = 0.7  # voxels, sigma of the local smoothing where the field is too steep
 
 
@@ -115,8 +116,10 @@ def field_from_pair(
     """
     _check(b0_plus, b0_minus, axis, ratio)
     settings = settings or PairSettings()
-    images = _normalised(b0_plus, b0_minus)
-    problem = _Problem(affine, axis, ratio, settings.movement)
+    lines = _common_lines(b0_plus, b0_minus, axis)
+    images = _normalised(b0_plus, b0_minus, lines)
+    sure = ndimage.binary_erosion(lines, iterations=MARGIN, border_value=1)
+    problem = _Problem(affine, axis, ratio, settings.movement, sure)
     state = _State(np.zeros(images[0].shape), np.eye(4))
     for width in settings.widths:
         plus, minus = (_smoothed(problem, image, width) for image in images)
@@ -124,10 +127,19 @@ def field_from_pair(
     return _finished(b0_plus, b0_minus, state, problem)
 
 
-def agreement(first: NDArray, second: NDArray) -> tuple[float, float]:
-    """Correlation and normalised root-mean-square difference of two images in the head."""
-    a, b = _normalised(first, second)
-    head = ndimage.binary_fill_holes((a > HEAD) | (b > HEAD))
+def agreement(first: NDArray, second: NDArray, seen: NDArray | None = None) -> tuple[float, float]:
+    """Correlation and normalised root-mean-square difference of two images in the head.
+
+    Parameters
+    ----------
+    first, second : (x, y, z) arrays
+        Images of one head on any two scales.
+    seen : (x, y, z) bool array, optional
+        Where both were acquired; everywhere by default.
+    """
+    both = np.ones(first.shape, bool) if seen is None else seen
+    a, b = _normalised(first, second, both)
+    head = both & ndimage.binary_fill_holes((a > HEAD) | (b > HEAD))
     a, b = a[head], b[head]
     r = ((a - a.mean()) * (b - b.mean())).mean() / (a.std() * b.std())
     return float(r), float(np.sqrt(((a - b) ** 2).mean() / ((a**2 + b**2) / 2).mean()))
@@ -169,6 +181,7 @@ class _Problem:
     axis: int
     ratio: float
     movement: bool
+    seen: NDArray  # (x, y, z) bool: where both images were acquired
 
     @property
     def zooms(self) -> NDArray:
@@ -208,18 +221,26 @@ def _check(first: NDArray, second: NDArray, axis: int, ratio: float) -> None:
         raise BadInputError("an image of the phase-encoding pair holds values that are no numbers")
     if min(np.percentile(image, BRIGHT) for image in (first, second)) <= 0:
         raise BadInputError("an image of the phase-encoding pair is empty")
-    if axis not in (0, 1, 2) or not 0.1 <= ratio <= 10:
+    if not _common_lines(first, second, axis).any():
+        raise BadInputError("the images of the phase-encoding pair have no part in common")
+    if not 0.1 <= ratio <= 10:
         raise BadInputError(
             f"the readout times of the phase-encoding pair differ by a factor of {ratio:g}; "
             "correct TotalReadoutTime in the sidecars"
         )
 
 
-def _normalised(first: NDArray, second: NDArray) -> tuple[NDArray, NDArray]:
+def _common_lines(first: NDArray, second: NDArray, axis: int) -> NDArray:
+    """(x, y, z) bool: lines along the phase encoding that both images hold signal in."""
+    held = [(image != 0).any(axis=axis, keepdims=True) for image in (first, second)]
+    return np.broadcast_to(held[0] & held[1], first.shape)
+
+
+def _normalised(first: NDArray, second: NDArray, seen: NDArray) -> tuple[NDArray, NDArray]:
     """Both images on one scale; stretching keeps the sum of the signal, but no percentile."""
     a, b = np.asarray(first, float), np.asarray(second, float)
     scale = np.percentile(a, BRIGHT)
-    return a / scale, b * (a.sum() / b.sum() / scale)
+    return a / scale, b * (a[seen].sum() / b[seen].sum() / scale)
 
 
 def _smoothed(problem: _Problem, image: NDArray, width: float) -> NDArray:
@@ -255,7 +276,7 @@ def _linearised(problem: _Problem, plus: NDArray, minus: NDArray, state: _State)
     places = sampling_places(state.shift, affine, axis, -ratio, state.placement)
     value2 = _sample(minus, places)
     gradient = [_sample(np.gradient(minus, axis=k), places) for k in range(3)]
-    seen = _inside(np.delete(places, axis, axis=0), np.delete(minus.shape, axis))
+    seen = problem.seen & _inside(np.delete(places, axis, axis=0), np.delete(minus.shape, axis))
     stretch1, stretch2 = 1 + steepness, 1 - ratio * steepness
     difference = value1 * stretch1 - value2 * stretch2
     along2 = gradient[axis] / problem.spacing
@@ -389,7 +410,7 @@ def _finished(plus: NDArray, minus: NDArray, state: _State, problem: _Problem) -
         unwarp(plus, shift, affine, axis),
         unwarp(minus, shift, affine, axis, polarity=-problem.ratio, placement=state.placement),
     )
-    r_before, nrmse_before = agreement(plus, minus)
-    r_after, nrmse_after = agreement(*corrected)
+    r_before, nrmse_before = agreement(plus, minus, problem.seen)
+    r_after, nrmse_after = agreement(*corrected, problem.seen)
     inverse = np.linalg.inv(state.placement)
     return PairField(shift, *corrected, inverse, r_before, r_after, nrmse_before, nrmse_after)

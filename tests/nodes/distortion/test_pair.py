@@ -84,6 +84,18 @@ def test_head_that_moved_between_the_two_and_unequal_readouts(ratio):
     assert np.linalg.norm(left[:3, :3] @ CENTRE + left[:3, 3] - CENTRE) < 0.15
 
 
+def test_partner_that_covers_fewer_slices_does_not_spoil_the_rest():
+    first, second = (phantom.distorted(SHAPE, AFFINE, 1, sign) for sign in (1.0, -1.0))
+    second[..., :12] = 0
+    found = field_from_pair(first, second, AFFINE, 1)
+    both = HEAD.copy()
+    both[..., :15] = False
+    assert np.abs(found.shift - TRUE_SHIFT)[both].mean() < 0.1
+    assert found.r_after > 0.995
+    with pytest.raises(BadInputError, match="no part in common"):
+        field_from_pair(np.where(second == 0, first, 0), second, AFFINE, 1)
+
+
 def test_images_without_distortion_have_no_field():
     found = field_from_pair(UNDISTORTED, 3 * UNDISTORTED, AFFINE, 1)
     assert np.abs(found.shift).max() < 1e-6
