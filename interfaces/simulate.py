@@ -37,7 +37,7 @@ from alsflow.nodes.simulate.cohort import (
 )
 from alsflow.nodes.simulate.head import Head
 from alsflow.nodes.simulate.labels import TISSUES
-from alsflow.nodes.simulate.tracts import lay_bundles
+from alsflow.nodes.simulate.tracts import Bundles, lay_bundles
 
 ATLAS = "neuromorphometrics"
 BIDS_VERSION = "1.10.0"
@@ -147,11 +147,10 @@ def _write_person(folder: Path, design: Design, person: Person, head: Head, maps
 _workers: dict[str, Any] = {}  # what each process of a pool makes once
 
 
-def _start_worker(diffusion: bool = False) -> None:
+def _start_worker(bundles: Bundles | None) -> None:
     _workers["blueprint"] = prepare_blueprint(template_source())
     _workers["regions"] = atlas_regions()
-    if diffusion:
-        _workers["bundles"] = lay_bundles()
+    _workers["bundles"] = bundles
 
 
 def _make_person(task: tuple[Path, Design, Person, bool]) -> tuple[dict, dict]:
@@ -168,16 +167,17 @@ def _make_person(task: tuple[Path, Design, Person, bool]) -> tuple[dict, dict]:
     return true, before
 
 
-def _make_people(tasks: list[tuple[Path, Design, Person, bool]], n_procs: int) -> Iterator:
+def _make_people(
+    tasks: list[tuple[Path, Design, Person, bool]], bundles: Bundles | None, n_procs: int
+) -> Iterator:
     """Results of `_make_person` in the order of the tasks."""
-    diffusion = any(design.dwi is not None for _, design, _, _ in tasks)
     if n_procs == 1:
-        _start_worker(diffusion)
+        _start_worker(bundles)
         yield from map(_make_person, tasks)
         _workers.clear()
         return
     context = get_context("spawn")
-    with ProcessPoolExecutor(n_procs, context, _start_worker, (diffusion,)) as pool:
+    with ProcessPoolExecutor(n_procs, context, _start_worker, (bundles,)) as pool:
         yield from pool.map(_make_person, tasks)
 
 
@@ -320,12 +320,13 @@ def write_cohort(
         raise FileExistsError(f"{out} exists and is not an empty folder")
     regions = atlas_regions()
     people = draw_people(design, regions)
+    bundles = lay_bundles() if design.dwi is not None else None
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
         tasks = [(partial, design, person, maps) for person in people]
         measures = []
-        for person, found in zip(people, _make_people(tasks, n_procs), strict=True):
+        for person, found in zip(people, _make_people(tasks, bundles, n_procs), strict=True):
             measures.append(found)
             yield person.label
         _describe(partial, command)
@@ -333,8 +334,8 @@ def write_cohort(
         _write_participants(partial, people)
         _write_phenotype(partial, design, people)
         _write_truth(partial, design, people, measures)
-        if design.dwi is not None:
-            write_atlas(partial, template_source(), lay_bundles())
+        if bundles is not None:
+            write_atlas(partial, template_source(), bundles)
         os.replace(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -234,16 +234,30 @@ def shift_from_hz(
     The readout time lasts from the first line to the last, so it holds one spacing less than there
     are lines; the shift in voxels is f * readout * n / (n - 1).
     """
-    if encoding.readout is None:
-        raise BadInputError(
-            "has neither TotalReadoutTime nor EffectiveEchoSpacing in its metadata, so a field "
-            "map cannot be turned into mm; write TotalReadoutTime in seconds"
-        )
     places = np.indices(shape[:3], dtype=float)
     pull = np.linalg.inv(field_affine) @ (np.eye(4) if placement is None else placement) @ affine
     values = ndimage.map_coordinates(
         np.asarray(field, float), apply_affine(pull, places), order=1, mode="nearest"
     )
+    return (values * mm_per_hz(encoding, shape, affine)).astype(np.float32)
+
+
+def hz_from_shift(shift: NDArray, encoding: PhaseEncoding, affine: NDArray) -> NDArray:
+    """Field, Hz, from the displacement, mm, that it causes in an image of known encoding.
+
+    So the field of a pair serves runs of another resolution, axis or readout time: give the result
+    to `shift_from_hz`.
+    """
+    return shift / mm_per_hz(encoding, shift.shape, affine)
+
+
+def mm_per_hz(encoding: PhaseEncoding, shape: tuple[int, ...], affine: NDArray) -> float:
+    """Displacement along the phase-encoding voxel axis, mm, per Hz off resonance."""
+    if encoding.readout is None:
+        raise BadInputError(
+            "has neither TotalReadoutTime nor EffectiveEchoSpacing in its metadata, so a field "
+            "map cannot be turned into mm; write TotalReadoutTime in seconds"
+        )
     lines = shape[encoding.axis]
-    voxels = encoding.sign * encoding.readout * lines / (lines - 1) * values
-    return (voxels * voxel_sizes(affine)[encoding.axis]).astype(np.float32)
+    voxels = encoding.sign * encoding.readout * lines / (lines - 1)
+    return float(voxels * voxel_sizes(affine)[encoding.axis])

@@ -13,13 +13,14 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from alsflow.nodes.anat.morphology import bounds
 from alsflow.nodes.distortion.smooth_fields import (
     conjugate_gradients,
     roughness,
@@ -39,6 +40,7 @@ TRUSTED = 0.3  # difference, in units of BRIGHT, beyond which the weight of a vo
 SETTLED = 0.02  # mm; a level ends when the field moves less on average
 ARM = 50.0  # mm; at this distance a rotation counts like a translation
 MARGIN = 2  # voxels from lines that one of the images lacks, whose smoothing reaches in
+ALONG, ACROSS = 25.0, 8.0  # mm around the head, in which the field is sought
 ROUND = 0.7  # voxels, sigma of the local smoothing where the field is too steep
 
 
@@ -119,12 +121,18 @@ def field_from_pair(
     lines = _common_lines(b0_plus, b0_minus, axis)
     images = _normalised(b0_plus, b0_minus, lines)
     sure = ndimage.binary_erosion(lines, iterations=MARGIN, border_value=1)
-    problem = _Problem(affine, axis, ratio, settings.movement, sure)
-    state = _State(np.zeros(images[0].shape), np.eye(4))
+    whole = _Problem(affine, axis, ratio, settings.movement, sure, _centre(affine, sure.shape))
+    head = ndimage.binary_opening((images[0] > HEAD) | (images[1] > HEAD))
+    margin = np.where(np.arange(3) == axis, ALONG, ACROSS)
+    box = bounds(head if head.any() else np.ones_like(head), margin, whole.zooms)
+    problem = replace(whole, affine=_cut(affine, box), seen=sure[box])
+    state = _State(np.zeros(problem.seen.shape, np.float32), np.eye(4))
     for width in settings.widths:
-        plus, minus = (_smoothed(problem, image, width) for image in images)
+        plus, minus = (_smoothed(problem, image[box], width) for image in images)
         state = _level(problem, plus, minus, state, settings.stiffness * width, settings.steps)
-    return _finished(b0_plus, b0_minus, state, problem)
+    beyond = [(cut.start, size - cut.stop) for cut, size in zip(box, sure.shape, strict=True)]
+    state = replace(state, shift=np.pad(state.shift, beyond, mode="edge"))
+    return _finished(b0_plus, b0_minus, state, whole)
 
 
 def agreement(first: NDArray, second: NDArray, seen: NDArray | None = None) -> tuple[float, float]:
@@ -182,6 +190,7 @@ class _Problem:
     ratio: float
     movement: bool
     seen: NDArray  # (x, y, z) bool: where both images were acquired
+    centre: NDArray  # (3,) mm, about which rotations turn
 
     @property
     def zooms(self) -> NDArray:
@@ -238,9 +247,17 @@ def _common_lines(first: NDArray, second: NDArray, axis: int) -> NDArray:
 
 def _normalised(first: NDArray, second: NDArray, seen: NDArray) -> tuple[NDArray, NDArray]:
     """Both images on one scale; stretching keeps the sum of the signal, but no percentile."""
-    a, b = np.asarray(first, float), np.asarray(second, float)
-    scale = np.percentile(a, BRIGHT)
-    return a / scale, b * (a[seen].sum() / b[seen].sum() / scale)
+    a, b = np.asarray(first, np.float32), np.asarray(second, np.float32)
+    scale = float(np.percentile(a, BRIGHT))
+    gain = float(a[seen].sum(dtype=float) / b[seen].sum(dtype=float))
+    return a / scale, b * (gain / scale)
+
+
+def _cut(affine: NDArray, box: tuple[slice, ...]) -> NDArray:
+    """Affine of a part of a grid."""
+    out = np.array(affine, float)
+    out[:3, 3] += affine[:3, :3] @ [part.start for part in box]
+    return out
 
 
 def _smoothed(problem: _Problem, image: NDArray, width: float) -> NDArray:
@@ -297,20 +314,21 @@ def _by_movement(
     """Change of the second image with three rotations and two translations, 1/mm, and drags."""
     shape = places.shape[1:]
     if not problem.movement:
-        return np.zeros((0, *shape)), np.zeros((0, *shape))
+        none = np.zeros((0, *shape), np.float32)
+        return none, none
     inverse = np.linalg.inv(problem.affine)[:3, :3]
     by_mm = inverse.T @ np.reshape(gradient, (3, -1))
-    arms = (
-        apply_affine(problem.affine, places).reshape(3, -1)
-        - _centre(problem.affine, shape)[:, None]
-    )
+    arms = apply_affine(problem.affine, places).reshape(3, -1) - problem.centre[:, None]
     along = problem.affine[:3, problem.axis] / problem.spacing
     # (axis x arm) . v = axis . (arm x v)
     turns = np.cross(arms.T, by_mm.T).T / ARM
     moves = np.concatenate([turns, _across(problem).T @ by_mm])
     drags = np.zeros_like(moves)
     drags[:3] = np.cross(arms.T, along).T / ARM / (1 + problem.ratio)
-    return moves.reshape(-1, *shape), drags.reshape(-1, *shape)
+    return (
+        moves.reshape(-1, *shape).astype(np.float32),
+        drags.reshape(-1, *shape).astype(np.float32),
+    )
 
 
 def _across(problem: _Problem) -> NDArray:
@@ -320,7 +338,7 @@ def _across(problem: _Problem) -> NDArray:
 
 
 def _centre(affine: NDArray, shape: tuple[int, ...]) -> NDArray:
-    """Middle of the image, (3,) mm, about which rotations turn."""
+    """Middle of an image, (3,) mm."""
     return affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
 
 
@@ -356,12 +374,12 @@ def _step(
     def effect(field: NDArray) -> NDArray:
         return e.value * field + e.derivative * slope(field, axis, spacing)
 
-    moves = np.array([m + effect(d) for m, d in zip(e.moves, e.drags, strict=True)])
+    moves = [m + effect(d) for m, d in zip(e.moves, e.drags, strict=True)]
 
     def transposed(residual: NDArray, penalty: NDArray) -> NDArray:
         weighted = e.weight * residual
         field = e.value * weighted + slope_transposed(e.derivative * weighted, axis, spacing)
-        by_move = [(move * weighted).sum() for move in moves]
+        by_move = np.array([(move * weighted).sum() for move in moves], np.float32)
         return np.concatenate([by_move, (field + stiffness * penalty).ravel()])
 
     def normal(unknowns: NDArray) -> NDArray:
@@ -374,7 +392,7 @@ def _step(
     right = -transposed(e.difference, roughness(state.shift, problem.zooms, trend_free=True))
     own = e.weight * (e.value**2 + e.derivative**2 / (2 * spacing**2))
     own += stiffness * roughness_diagonal(problem.zooms)
-    moving = [(e.weight * move**2).sum() for move in moves]
+    moving = np.array([(e.weight * move**2).sum() for move in moves], np.float32)
     found = conjugate_gradients(normal, right, np.concatenate([moving, own.ravel()]))
     field = found[count:].reshape(shape)
     for drag, amount in zip(e.drags, found[:count], strict=True):
@@ -386,7 +404,7 @@ def _updated(problem: _Problem, state: _State, change: NDArray, moves: NDArray) 
     shift = _limited(problem, state.shift + change)
     if not problem.movement:
         return _State(shift, state.placement)
-    centre, step = _centre(problem.affine, shift.shape), np.eye(4)
+    centre, step = problem.centre, np.eye(4)
     step[:3, :3] = Rotation.from_rotvec(moves[:3] / ARM).as_matrix()
     step[:3, 3] = centre - step[:3, :3] @ centre + _across(problem) @ moves[3:]
     return _State(shift, step @ state.placement)

@@ -40,7 +40,7 @@ def roughness(field: NDArray, zooms: NDArray, trend_free: bool = False) -> NDArr
     """
     out = FAINT * field
     for axis in range(field.ndim):
-        step = np.diff(field, axis=axis) / zooms[axis] ** 2
+        step = np.diff(field, axis=axis) / float(zooms[axis]) ** 2
         if trend_free:
             step -= step.mean()
         ahead, behind = _ends(field.ndim, axis)

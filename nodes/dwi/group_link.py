@@ -24,7 +24,11 @@ BINS = 32
 WIDTHS = (6.0, 3.0)  # mm, smoothing of the two means, one after the other
 POINTS = 60_000
 UNITS = np.array([1, 1, 1, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02])  # mm, radians, scales
-INFORMATION_SD = np.array([0.3] * 3 + [0.005] * 3)  # mm, radians: trust in mutual information
+# mm, radians: error of mutual information up to b = 1000 s/mm2, seen against the walk of a head at
+# rest; it grows with the square of b beyond.
+INFORMATION_SD = np.array([0.15] * 3 + [0.0026] * 3)
+INFORMATION_B = 1000.0  # s/mm2
+CAUTION = 1.5  # by which the walk's own standard error is too small on phantoms
 SLOPE_SD = 2.0  # mm at the largest b: size of an eddy-current translation
 FLOOR = np.array([0.02] * 3 + [4e-4] * 3)  # mm, radians: least scatter of motion between scans
 UNKNOWN = 9.0  # mm, radians: as good as nothing known
@@ -135,6 +139,13 @@ def information_shift(
     return rigid[3:6], _scaled_rigid(rigid, centre)[1]
 
 
+def combined(information: NDArray, walk: Walk, group: int, bval: float) -> NDArray:
+    """Placement (6,), mm and radians, of a group from both sources, each for what it is worth."""
+    doubt = INFORMATION_SD * max(1.0, (bval / INFORMATION_B) ** 2)
+    trust = walk.sd[group] ** 2 / (walk.sd[group] ** 2 + doubt**2)
+    return trust * information - (1 - trust) * walk.offset[group]
+
+
 def _scaled_rigid(guess: NDArray, centre: NDArray) -> tuple[NDArray, NDArray]:
     """Matrix and shift of a rotation and scaling about `centre` and a translation."""
     matrix = Rotation.from_rotvec(guess[3:6]).as_matrix() * (1 + guess[6:9])
@@ -210,7 +221,7 @@ def walk_offset(
             continue
         found, spread = _robust(design, change[:, column], FLOOR[column], tied.sum())
         walk.offset[tied, column] = found[: tied.sum()]
-        walk.sd[tied, column] = np.hypot(spread[: tied.sum()], FLOOR[column])
+        walk.sd[tied, column] = CAUTION * np.hypot(spread[: tied.sum()], FLOOR[column])
         if bent:
             walk.slope[:] = found[tied.sum() :]
     return walk

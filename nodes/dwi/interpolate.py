@@ -154,6 +154,15 @@ class Samples:
     slopes: NDArray
     voxels: NDArray
 
+    def outside(self, frame: Frame, margin: float) -> NDArray:
+        """(n, m) bool: within `margin` voxels of the edge of the field of view, or beyond."""
+        last = np.array(frame.shape, np.float32)[None, :, None] - 1
+        return ((self.voxels < margin) | (self.voxels > last - margin)).any(axis=1)
+
+    def slices(self, frame: Frame) -> NDArray:
+        """(n, m) int: the slice of each volume in which each point lies."""
+        return np.clip(np.rint(self.voxels[:, 2]).astype(int), 0, frame.shape[2] - 1)
+
 
 @dataclass(frozen=True)
 class Sampler:

@@ -22,11 +22,12 @@ from alsflow.nodes.dwi.estimate import MotionEstimate, Step
 from alsflow.nodes.dwi.gradients import B0_MAX, Gradients
 from alsflow.nodes.dwi.group_link import (
     FWHM,
-    INFORMATION_SD,
+    combined,
     information_shift,
     spread_points,
     walk_offset,
 )
+from alsflow.nodes.dwi.groups import FEWEST, Group, groups_of, shells
 from alsflow.nodes.dwi.interpolate import Sampler
 from alsflow.nodes.dwi.normal import (
     FIRST_TERM,
@@ -37,11 +38,9 @@ from alsflow.nodes.dwi.normal import (
     TERM_SD,
     Cloud,
     Equations,
-    Group,
     equations,
-    outside,
 )
-from alsflow.nodes.dwi.outliers import outlier_slices
+from alsflow.nodes.dwi.outliers import judged_slices
 from alsflow.nodes.dwi.pose import (
     TERMS_OF,
     Frame,
@@ -54,13 +53,12 @@ from alsflow.nodes.dwi.pose import (
     still,
     world_matrices,
 )
+from alsflow.nodes.dwi.slice_loss import outlier_slices
 from alsflow.nodes.errors import BadInputError
 
 Eddy = Literal["none", "linear", "quadratic"]
 
 SMALLEST = 8  # voxels along any axis
-FEWEST = 6  # volumes of a shell that predict each other
-SHELL_GAP = 100.0  # s/mm2 between the b-values of two shells
 REACH = 2  # voxels by which the mask is dilated
 POINTS = 40_000
 ENOUGH = 42  # volumes from which on fewer points are taken, to hold time and memory
@@ -82,6 +80,7 @@ class _Series:
     terms: int  # eddy terms after the constant
     polarity: NDArray  # (n,)
     directions: NDArray  # (n, 3), image axes
+    bvals: NDArray  # (n,)
     weighting: NDArray  # (n, 3), polarity b g / max(b)
     runs: NDArray  # (n,)
     groups: tuple[Group, ...]
@@ -165,13 +164,17 @@ def estimate_motion(
         if level in (0, len(levels) - 1):
             state = replace(state, poses=_linked(setup, state.poses))
     poses = _following(setup, state.poses)
+    sampler = Sampler(setup.volumes, setup.frame, setup.axis, setup.polarity)
+    loss, outliers = judged_slices(
+        sampler, setup.groups, poses, setup.directions, mask, state.outliers
+    )
     return MotionEstimate(
         world_matrices(poses, setup.frame),
         poses.eddy[:, : TERMS_OF[eddy]],
         state.steps,
         state.converged,
-        state.outliers,
-        np.full(state.outliers.shape, np.nan),
+        outliers,
+        loss,
         1 / poses.gain,
         (*notes, *_warnings(setup, state)),
     )
@@ -212,14 +215,6 @@ def _check(signal: NDArray, gradients: Gradients, mask: NDArray) -> None:
         )
 
 
-def shells(gradients: Gradients) -> list[NDArray]:
-    """Numbers of the weighted volumes of each shell, by rising b-value."""
-    weighted = np.flatnonzero(~gradients.b0)
-    order = weighted[np.argsort(gradients.bvals[weighted], kind="stable")]
-    breaks = np.flatnonzero(np.diff(gradients.bvals[order]) > SHELL_GAP) + 1
-    return [np.sort(part) for part in np.split(order, breaks) if len(part)]
-
-
 def _set_up(
     signal: NDArray,
     affine: NDArray,
@@ -249,9 +244,10 @@ def _set_up(
         max(TERMS_OF[eddy] - 1, 0),
         signs,
         directions,
+        gradients.bvals,
         signs[:, None] * strength[:, None] * directions * ~gradients.b0[:, None],
         np.zeros(count, int) if series is None else np.asarray(series),
-        _groups(gradients, signs, apart=shift is None),
+        groups_of(gradients, signs, apart=shift is None),
         wide,
         field,
         Cloud(points, _at(field, points, frame), float(wide.sum() * np.prod(frame.zooms))),
@@ -272,20 +268,6 @@ def _at(field: NDArray, points: NDArray, frame: Frame) -> NDArray:
     return np.stack(
         [ndimage.map_coordinates(part, voxels, order=1, mode="nearest") for part in field]
     )
-
-
-def _groups(gradients: Gradients, signs: NDArray, apart: bool) -> tuple[Group, ...]:
-    """b0s and shells that are aligned among themselves; each polarity apart if asked for."""
-    kinds = [(np.flatnonzero(gradients.b0), False)]
-    kinds += [(volumes, True) for volumes in shells(gradients)]
-    sides = [1, -1] if apart and len(np.unique(signs)) > 1 else [0]
-    groups = []
-    for volumes, weighted in kinds:
-        for side in sides:
-            part = volumes[signs[volumes] == side] if side else volumes
-            if len(part) >= (FEWEST if weighted else 1):
-                groups.append(Group(part, weighted, side))
-    return tuple(groups)
 
 
 def _members(groups: tuple[Group, ...], weighted: bool | None = None) -> NDArray:
@@ -517,8 +499,8 @@ def _linked(setup: _Series, poses: Poses) -> Poses:
     walk = walk_offset(parameters, labels, setup.weighting, setup.runs, axis)
     for number, group in enumerate(groups):
         turn, shift = _information(setup, whole, group)
-        trust = walk.sd[number] ** 2 / (walk.sd[number] ** 2 + INFORMATION_SD**2)
-        place = trust * np.concatenate([shift, turn]) - (1 - trust) * walk.offset[number]
+        bval = float(setup.bvals[group.volumes].mean())
+        place = combined(np.concatenate([shift, turn]), walk, number, bval)
         rotation = moved(still(1), np.array([0]), -_padded(place[None])).rotation[0]
         whole = carried(whole, group.volumes, rotation, place[:3])
     return _split(setup, whole, walk.slope) if setup.terms else whole
@@ -560,7 +542,7 @@ def _information(setup: _Series, poses: Poses, group: Group) -> tuple[NDArray, N
         for part in (b0, group.volumes)
     ]
     home = sampler.samples(b0[:1], still(len(poses)), points, field, False)
-    usable = setup.mask[box] & ~outside(home, sampler, 2.0)[0].reshape(shape)
+    usable = setup.mask[box] & ~home.outside(setup.frame, 2.0)[0].reshape(shape)
     frame = replace(
         setup.frame,
         shape=shape,

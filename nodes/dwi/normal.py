@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alsflow.nodes.dwi.interpolate import Sampler, Samples
-from alsflow.nodes.dwi.outliers import slice_loss
+from alsflow.nodes.dwi.groups import Group
+from alsflow.nodes.dwi.interpolate import Sampler
 from alsflow.nodes.dwi.pose import Poses, eddy_basis, eddy_stretch
 from alsflow.nodes.dwi.signal_model import MixedModel, SignalModel, constant_model, direction_model
+from alsflow.nodes.dwi.slice_loss import slice_loss
 
 RIGID = 6  # columns: translation, rotation,
 FIRST_TERM = 7  # gain, eddy terms
@@ -32,25 +33,6 @@ LAW_SD = 5e-4  # scatter of an eddy term about its law, linear in b g
 TERM_SD = 0.02  # size of an eddy term
 GAIN_SD = 0.02  # of the intensity of a volume
 RIDGE = (16.0, 0.3)  # mm, radians; keeps what the data do not say where it is
-
-
-@dataclass(frozen=True)
-class Group:
-    """Volumes that one signal model covers.
-
-    Attributes
-    ----------
-    volumes : (m,) int array
-        Their numbers.
-    weighted : bool
-        Whether they are diffusion weighted.
-    polarity : int
-        1, -1, or 0 where both polarities are together.
-    """
-
-    volumes: NDArray
-    weighted: bool
-    polarity: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,8 +99,8 @@ def equations(
     """
     chosen = group.volumes
     found = sampler.samples(chosen, poses, cloud.points, cloud.field)
-    slices = slice_numbers(found, sampler)
-    beyond = outside(found, sampler, max(1.0, fwhm * MARGIN / sampler.frame.zooms.max()))
+    slices = found.slices(sampler.frame)
+    beyond = found.outside(sampler.frame, max(1.0, fwhm * MARGIN / sampler.frame.zooms.max()))
     gaps = beyond | np.take_along_axis(outliers[chosen], slices, axis=1)
     model = fitted(group, found.values, poses, directions)
     worth = INFORMATION * cloud.volume / fwhm**3 / cloud.points.shape[1]
@@ -169,18 +151,7 @@ def fitted(group: Group, values: NDArray, poses: Poses, directions: NDArray) -> 
     if not group.weighted:
         return constant_model(values)
     turned = np.einsum("nij,ni->nj", poses.rotation, directions)
-    return direction_model(values, turned[group.volumes])
-
-
-def outside(found: Samples, sampler: Sampler, margin: float) -> NDArray:
-    """(m, points) bool: within `margin` voxels of the edge of the field of view, or beyond."""
-    last = np.array(sampler.frame.shape, np.float32)[None, :, None] - 1
-    return ((found.voxels < margin) | (found.voxels > last - margin)).any(axis=1)
-
-
-def slice_numbers(found: Samples, sampler: Sampler) -> NDArray:
-    """(m, points) int: the slice of each volume in which each point lies."""
-    return np.clip(np.rint(found.voxels[:, 2]).astype(int), 0, sampler.frame.shape[2] - 1)
+    return direction_model(values, turned[group.volumes]).at(values)
 
 
 def _jacobian(

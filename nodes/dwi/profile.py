@@ -21,7 +21,7 @@ from alsflow.nodes.geometry import apply_affine, voxel_sizes
 
 NODES = 100
 LEAST_PER_NODE = 3  # voxels; fewer have no mean worth reporting
-END = 3.0  # mm; the lowest so many of a tract are its lower end
+END = 2.0  # mm; the lowest so many of a tract are its lower end
 FAR_END = 99.0  # percentile of the distance that counts as the far end
 COARSE = 2.0  # mm, grid on which ways through a mask are looked for
 STEPS = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)][14:])

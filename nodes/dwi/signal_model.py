@@ -22,7 +22,13 @@ from scipy.special import eval_legendre
 
 DEGREES = (2, 4, 6)  # of the Legendre polynomials; even: g and -g weight alike
 LEAST_NOISE = 1e-3  # share of the variance that is noise at least
-SIZES = (0.01, 0.1, 1.0, 3.0)  # of the variation with direction, relative to the mean over points
+SIZES = (
+    0.001,
+    0.01,
+    0.1,
+    1.0,
+    3.0,
+)  # of the variation with direction, relative to the mean over points
 SWEEPS = 4  # passes that fill gaps from each other
 
 
@@ -108,12 +114,49 @@ def constant_model(values: NDArray) -> MixedModel:
     return MixedModel((model,), np.zeros(points, int))
 
 
-def direction_model(values: NDArray, directions: NDArray) -> MixedModel:
-    """Models of the volumes of one shell, fitted to their covariance.
+@dataclass(frozen=True)
+class DirectionModel:
+    """Covariance of the volumes of one shell.
 
     One covariance for all points would take a shift of the edge of the brain that changes with
     the direction for anisotropy: its price would be that of white matter. So points are sorted by
     how much their own signal changes with the direction.
+
+    Attributes
+    ----------
+    varying : (n, n) array
+        Covariance of the signal, mean over points.
+    noise : float
+        Variance of the noise.
+    models : tuple of SignalModel
+        For each of `SIZES`.
+    """
+
+    varying: NDArray
+    noise: float
+    models: tuple[SignalModel, ...]
+
+    @property
+    def usual(self) -> SignalModel:
+        """The model of the mean over points."""
+        return self.models[SIZES.index(1.0)] if 1.0 in SIZES else self.models[-1]
+
+    def at(self, values: NDArray) -> MixedModel:
+        """The likeliest of the models at each point of values (n, m)."""
+        centred = values - values.mean(axis=0)
+        centring = np.eye(len(values)) - 1 / len(values)
+        spread, axes = np.linalg.eigh(centring @ self.varying @ centring)
+        told = spread > self.noise / 10
+        power = (axes[:, told].T.astype(values.dtype) @ centred) ** 2
+        costs = []
+        for size in SIZES:
+            variance = (size * spread[told] + self.noise).astype(values.dtype)
+            costs.append(np.log(variance).sum() + (power / variance[:, None]).sum(axis=0))
+        return MixedModel(self.models, np.argmin(costs, axis=0))
+
+
+def direction_model(values: NDArray, directions: NDArray) -> DirectionModel:
+    """Covariance of the volumes of one shell, fitted to that over points.
 
     Parameters
     ----------
@@ -133,7 +176,7 @@ def direction_model(values: NDArray, directions: NDArray) -> MixedModel:
     noise = max(float(found[-1]), LEAST_NOISE * float(np.trace(observed)) / count, 1e-9)
     varying = np.tensordot(found[:-1], np.stack(kernels), axes=1)
     models = tuple(_scaled_model(varying, noise, size, found[:-1]) for size in SIZES)
-    return MixedModel(models, _likeliest(centred, centring @ varying @ centring, noise))
+    return DirectionModel(varying, noise, models)
 
 
 def _scaled_model(varying: NDArray, noise: float, size: float, amplitudes: NDArray) -> SignalModel:
@@ -141,15 +184,3 @@ def _scaled_model(varying: NDArray, noise: float, size: float, amplitudes: NDArr
     inverse = np.linalg.inv(noise * np.eye(len(varying)) + size * varying)
     ones = inverse.sum(axis=1)
     return SignalModel(inverse - np.outer(ones, ones) / ones.sum(), noise, size * amplitudes)
-
-
-def _likeliest(centred: NDArray, varying: NDArray, noise: float) -> NDArray:
-    """Which of `SIZES` makes the values (n, m) of each point likeliest, (m,)."""
-    spread, axes = np.linalg.eigh(varying)
-    told = spread > noise / 10
-    power = (axes[:, told].T.astype(centred.dtype) @ centred) ** 2
-    sums = []
-    for size in SIZES:
-        variance = (size * spread[told] + noise).astype(centred.dtype)
-        sums.append(np.log(variance).sum() + (power / variance[:, None]).sum(axis=0))
-    return np.argmin(sums, axis=0)

@@ -246,7 +246,7 @@ def test_a_cohort_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def fail(task):
         raise RuntimeError("scanner broken")
 
-    monkeypatch.setattr("alsflow.interfaces.simulate._start_worker", lambda diffusion: None)
+    monkeypatch.setattr("alsflow.interfaces.simulate._start_worker", lambda bundles: None)
     monkeypatch.setattr("alsflow.interfaces.simulate._make_person", fail)
     with pytest.raises(RuntimeError, match="scanner broken"):
         list(write_cohort(tmp_path / "out", SMALL, "the command"))

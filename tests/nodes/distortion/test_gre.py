@@ -11,6 +11,7 @@ from alsflow.nodes.distortion.gre import (
     echo_gap,
     field_from_map,
     field_from_phase,
+    hz_from_shift,
     phase_to_radians,
     shift_from_hz,
     wrapped_difference,
@@ -127,6 +128,16 @@ def test_shift_undoes_what_the_scanner_does(axis, sign):
     inside = phantom.head(points) > 200
     assert np.abs(exact[inside]).mean() > 1
     assert np.abs(shift - exact)[inside].mean() < 0.06
+
+
+def test_field_of_one_run_serves_a_run_of_another_axis_and_readout():
+    first = PhaseEncoding(1, -1, 0.05)
+    shift = shift_from_hz(HZ, AFFINE, first, SHAPE, AFFINE)
+    back = hz_from_shift(shift, first, AFFINE)
+    np.testing.assert_allclose(back, HZ, rtol=1e-5, atol=1e-4)
+    other = shift_from_hz(back, AFFINE, PhaseEncoding(0, 1, 0.02), SHAPE, AFFINE)
+    expected = HZ * 0.02 * SHAPE[0] / (SHAPE[0] - 1) * ZOOMS[0]
+    np.testing.assert_allclose(other, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_off_resonant_line_is_found_where_the_shift_says():

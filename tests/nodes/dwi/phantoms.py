@@ -200,13 +200,21 @@ def diffusion_phantom(
     for n in range(count):
         signal[..., n] = _volume(poses, n, voxels, frame, axis, gradients, soft).reshape(shape)
     lost = drop_slices(rng, signal, gradients, dropouts)
-    if snr:
-        sigma = WHITE_S0 / snr
-        noise = rng.normal(size=(2, *signal.shape)).astype(np.float32) * sigma
-        signal = np.hypot(signal + noise[0], noise[1])
+    signal = with_noise(rng, signal, snr)
     world = frame.to_world[:3, :3] @ voxels + frame.to_world[:3, 3:]
     mask = ((world / RADII[:, None]) ** 2).sum(axis=0).reshape(shape) < 1
     return Phantom(signal, affine, gradients, phase_encoding, mask, poses, lost)
+
+
+def with_noise(rng, signal, snr):
+    """Rician noise; `snr` is that of white matter at b=0, None for none."""
+    if not snr:
+        return signal
+    noisy = np.empty_like(signal)
+    for n in range(signal.shape[3]):
+        noise = rng.normal(scale=WHITE_S0 / snr, size=(2, *signal.shape[:3])).astype(np.float32)
+        noisy[..., n] = np.hypot(signal[..., n] + noise[0], noise[1])
+    return noisy
 
 
 def _volume(poses, n, voxels, frame, axis, gradients, soft):
