@@ -8,10 +8,16 @@ import numpy as np
 import SimpleITK
 from nipype.interfaces.base import File, TraitedSpec, traits
 
+from alsflow.interfaces.anat import atlas_mask
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.dwi_prep import read_gradients, read_runs
 from alsflow.interfaces.images import load, save
+from alsflow.interfaces.template import template_file
+from alsflow.interfaces.warps import load_warp, save_warp
 from alsflow.nodes.dwi.measures import colour_coded
+from alsflow.nodes.dwi.steady import steadied
+
+BRAINSTEM = ("Brain_Stem", "Ventral_DC")  # labels of the Neuromorphometrics atlas
 
 
 class _FirstB0InputSpec(CodedInputSpec):
@@ -116,4 +122,29 @@ class WriteRigid(CodedInterface):
         path = Path(runtime.cwd) / "dwi_to_t1w.txt"
         SimpleITK.WriteTransform(transform, str(path))
         self._results["transform_file"] = str(path)
+        return runtime
+
+
+class _SteadyWarpInputSpec(CodedInputSpec):
+    to_template_file = File(exists=True, mandatory=True, desc="field on a T1w grid")
+
+
+class _SteadyWarpOutputSpec(TraitedSpec):
+    to_template_file = File(exists=True, desc="the same, smoothed for tracts")
+
+
+class SteadyWarp(CodedInterface):
+    """Smooth the map to the template for tracts; see `nodes.dwi.steady`."""
+
+    input_spec = _SteadyWarpInputSpec
+    output_spec = _SteadyWarpOutputSpec
+    _code = (steadied,)
+
+    def _run_interface(self, runtime):
+        points, affine = load_warp(self.inputs.to_template_file)
+        template = load(template_file("gm"))[1]
+        stem = atlas_mask(BRAINSTEM, template.shape, template.affine)
+        calm = steadied(points, affine, stem, template.affine)
+        path = Path(runtime.cwd) / "to_template.nii.gz"
+        self._results["to_template_file"] = save_warp(calm, affine, path)
         return runtime

@@ -10,7 +10,7 @@ from nipype.pipeline.engine import Node, Workflow
 from alsflow.interfaces.atlas import find_atlas, resolve_tract_atlas
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.distortion import FieldFromGre, FieldFromPair
-from alsflow.interfaces.dwi_fields import BrainSeen, ColourFa, FirstB0, WriteRigid
+from alsflow.interfaces.dwi_fields import BrainSeen, ColourFa, FirstB0, SteadyWarp, WriteRigid
 from alsflow.interfaces.dwi_measures import MeasureDwi
 from alsflow.interfaces.dwi_motion import CorrectSeries, EstimateMotion
 from alsflow.interfaces.dwi_plan import DwiPlan, gre_inputs, pair_inputs, plan_dwi
@@ -311,7 +311,7 @@ def init_tracts_wf(dwi: DwiSettings) -> Workflow:
     Inputs: `ANATOMY`, ``b0_file``, ``brain_file``, `MAPS`. Outputs: `WARPED`, ``matrix_file``,
     ``register_info_file``.
 
-    .. workflow:: inputnode -> register -> warp -> measure -> outputnode
+    .. workflow:: inputnode -> register, steady -> warp -> measure -> outputnode
     """
     atlas, regions = chosen_tracts(dwi)
     workflow = Workflow(name="tracts_wf")
@@ -321,6 +321,7 @@ def init_tracts_wf(dwi: DwiSettings) -> Workflow:
               "regions": regions}  # fmt: skip
     register = Node(CoregisterDwi(), name="register")
     write = Node(WriteRigid(), name="write")
+    steady = Node(SteadyWarp(), name="steady")
     warp = Node(WarpTracts(**chosen), name="warp")
     measure = Node(
         MeasureTracts(
@@ -339,12 +340,14 @@ def init_tracts_wf(dwi: DwiSettings) -> Workflow:
                                ("wm_file", "wm_file")]),
         (register, write, [("matrix_file", "matrix_file")]),
         (register, warp, [("matrix_file", "matrix_file")]),
-        (inputnode, warp, [("b0_file", "reference_file"),
-                           ("to_template_file", "to_template_file")]),
+        (inputnode, steady, [("to_template_file", "to_template_file")]),
+        (inputnode, warp, [("b0_file", "reference_file")]),
+        (steady, warp, [("to_template_file", "to_template_file")]),
+        (steady, measure, [("to_template_file", "to_template_file")]),
         (register, measure, [("matrix_file", "matrix_file")]),
         (warp, measure, [("points_file", "points_file")]),
         (inputnode, measure, [(field, field) for field in
-                              (*MAPS, "csf_file", "to_template_file")]),
+                              (*MAPS, "csf_file")]),
         (inputnode, measure, [("brain_file", "mask_file")]),
         (register, outputnode, [("matrix_file", "matrix_file"),
                                 ("qc_file", "register_info_file")]),
