@@ -21,6 +21,7 @@ from alsflow.nodes.dwi.estimate import MotionEstimate, no_motion
 from alsflow.nodes.dwi.gradients import B0_MAX, fsl_bvecs
 from alsflow.nodes.dwi.measures import temporal_snr
 from alsflow.nodes.dwi.motion import estimate_motion
+from alsflow.nodes.dwi.outliers import replace_outliers
 from alsflow.nodes.dwi.resample import resample_series, rotated_gradients
 from alsflow.nodes.motion_metrics import framewise_displacement, rms_displacement
 
@@ -134,7 +135,8 @@ class CorrectSeries(CodedInterface):
 
     input_spec = _CorrectSeriesInputSpec
     output_spec = _CorrectSeriesOutputSpec
-    _code = (resample_series, rotated_gradients, framewise_displacement, temporal_snr)
+    _code = (resample_series, rotated_gradients, replace_outliers, framewise_displacement,
+             temporal_snr)  # fmt: skip
 
     def _run_interface(self, runtime):
         folder = Path(runtime.cwd)
@@ -145,9 +147,13 @@ class CorrectSeries(CodedInterface):
         estimate = read_motion(motion) if isdefined(motion) else no_motion(signal.shape)
         encoding, polarity = _encoding(self.inputs), _polarity(self.inputs, runs)
         field = load(shift)[0] if isdefined(shift) else None
+        brain = load(self.inputs.mask_file)[0] > 0
+        if self.inputs.replace:
+            signal = replace_outliers(
+                signal, image.affine, gradients, encoding, brain, estimate, polarity
+            )
         moved = resample_series(signal, image.affine, estimate, encoding, field, polarity)
         turned = rotated_gradients(gradients, estimate)
-        brain = load(self.inputs.mask_file)[0] > 0
         confounds = confounds_table(estimate, turned.bvals, runs, brain, image.affine)
         if isdefined(self.inputs.drift_file):
             told = json.loads(Path(self.inputs.drift_file).read_text(encoding="utf-8"))
