@@ -38,6 +38,9 @@ NUMBERS = {
     "volumes": ("tensor", "volumes"),
 }
 
+# What one number for every volume or slice makes too long to repeat.
+LONG = ("head_to_volume", "outliers", "loss", "drift", "gain")
+
 # Notes that stand beside every value, because values with and without them differ.
 IN_TABLES = ("distortion_uncorrected", "phase_encoding_unknown", "check", "tensor")
 
@@ -109,8 +112,9 @@ class MeasureDwi(CodedInterface):
             path = getattr(self.inputs, f"{step}_info_file")
             if isdefined(path):
                 content = json.loads(Path(path).read_text(encoding="utf-8"))
-                long = ("head_to_volume", "eddy", "outliers", "loss", "drift", "gain")
-                infos[step] = {key: value for key, value in content.items() if key not in long}
+                if step == "motion":
+                    content.pop("eddy")
+                infos[step] = {k: value for k, value in content.items() if k not in LONG}
         return infos
 
 
@@ -126,7 +130,7 @@ def _steps(asked: dict[str, Any], infos: dict[str, dict[str, Any]]) -> dict[str,
     """Each step that has a setting: what was asked, whether it was done, and why not."""
     steps = {}
     for name, setting in asked.items():
-        info = infos.get(name)
+        info = infos.get(name) or infos["correct"].get(name)
         done = info is not None and bool(info.get("done", True))
         why = "" if info is None or done else str(info.get("reason", ""))
         steps[name] = {"asked": setting, "done": done} | ({"reason": why} if why else {})
@@ -134,6 +138,7 @@ def _steps(asked: dict[str, Any], infos: dict[str, dict[str, Any]]) -> dict[str,
 
 
 def _skipped(steps: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+    """Notes on steps that were asked for and could not be done."""
     return [
         {"name": f"{name}_skipped", "reason": step["reason"]}
         for name, step in steps.items()
@@ -142,9 +147,9 @@ def _skipped(steps: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _warnings(infos: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
-    """Warnings of the steps, and their notes."""
-    found = []
+    """Warnings of the steps, and their notes; what a later step repeats is said once."""
+    found: dict[str, str] = {}
     for step, info in infos.items():
         told = [*info.get("warnings", []), *info.get("notes", []), info.get("note") or ""]
-        found += [{"name": step, "reason": text} for text in dict.fromkeys(told) if text]
-    return found
+        found = {text: step for text in told if text} | found
+    return [{"name": step, "reason": text} for text, step in found.items()]

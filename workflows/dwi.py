@@ -282,6 +282,8 @@ def init_measure_node(plan: DwiPlan, dwi: DwiSettings) -> Node:
         "unring": dwi.unring,
         "drift": dwi.drift,
         "motion": dwi.motion,
+        "eddy": dwi.eddy,
+        "replace_outliers": dwi.replace_outliers,
         "field": dwi.distortion,
     }
     notes = [{"name": name, "reason": reason} for name, reason in plan.notes]
