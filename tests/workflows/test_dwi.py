@@ -1,7 +1,9 @@
 """The diffusion stream as a user meets it: it tells the truth, or says what is wrong."""
 
 import json
-from dataclasses import replace
+import re
+import tomllib
+from html.parser import HTMLParser
 from pathlib import Path
 
 import clinic as people
@@ -12,15 +14,24 @@ import pytest
 from nipype.interfaces.base import isdefined
 from nipype.pipeline.engine.utils import generate_expanded_graph
 
+from alsflow import cli
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.images import load
 from alsflow.workflows.dwi import init_dwi_stream_wf
+from alsflow.workflows.manifest import Entry, Manifest
 from alsflow.workflows.measures import catalogue
 from alsflow.workflows.outputs import declared, relative_path, requested, wanted
+from alsflow.workflows.report import DATA, write_reports
 from alsflow.workflows.settings import DwiSettings, Settings
 
 GOOD = people.GOOD
-CHEAP = 'tract_atlas = "simulated"\ndenoise = false\nunring = false\ndrift = "none"\nmotion = false'
+CHEAP = """
+tract_atlas = "simulated"
+denoise = false
+unring = false
+drift = "none"
+motion = false
+"""
 
 # what is done to a person, and words of the sentence that refuses the series
 REFUSED = {
@@ -264,9 +275,8 @@ class TestGoodPerson:
 
     def test_directions_are_turned_with_the_head(self, clinic, first):
         image = nib.load(clinic.file(GOOD, "desc-preproc_dwi.nii.gz"))
-        bvals, bvecs = (
-            np.loadtxt(clinic.file(GOOD, f"desc-preproc_dwi.{ending}")) for ending in ("bval", "bvec")
-        )
+        bvals = np.loadtxt(clinic.file(GOOD, "desc-preproc_dwi.bval"))
+        bvecs = np.loadtxt(clinic.file(GOOD, "desc-preproc_dwi.bvec"))
         stored = nib.load(clinic.raw(GOOD)).affine
         given = np.loadtxt(clinic.raw(GOOD, ".bvec"))
         assert bvecs.shape == given.shape == (3, image.shape[3])
@@ -387,7 +397,7 @@ class TestSpecial:
 
 @pytest.mark.slow
 class TestZAgain:  # the last: it changes what the others read
-    def test_a_rerun_computes_nothing_and_a_setting_only_what_follows(self, clinic, first, special):
+    def test_only_what_changed_is_computed_again(self, clinic, first, special):
         before = computed(clinic)
         said = clinic.status().loc[list(REFUSED)]
         asked = ["--participant-label", GOOD, *REFUSED]
@@ -415,4 +425,151 @@ def computed(clinic) -> dict[str, int]:
     }
 
 
-assert replace  # TEMP
+# ---------------------------------------------------------------------------- pages
+
+
+EVIL = "<script>alert('x')</script> & \"quoted\""
+FIGURES = ("color", "tracts", "registration", "motion", "histogram", "profiles")
+PNG = b"\x89PNG\r\n\x1a\n not really a picture"
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """Text of the page of a person, whose stream has ended, under given settings."""
+    monkeypatch.setenv("ALSFLOW_ATLAS_DIR", str(tmp_path / "atlases"))
+    folder = tmp_path / "out" / "sub-01"
+    (folder / "dwi").mkdir(parents=True)
+    (folder / "figures").mkdir()
+    for name in FIGURES:
+        (folder / "figures" / f"sub-01_desc-{name}_dwi.png").write_bytes(PNG)
+    write_dwi_measures(folder / "dwi" / "sub-01_desc-dwi_measures.tsv", 1.0)
+    notes = [{"name": "check", "reason": EVIL}]
+    quality = {"flags": [], "notes": notes, "metrics": {"fd_mean": 0.31}}
+    (folder / "dwi" / "sub-01_desc-dwi_qc.json").write_text(json.dumps(quality))
+
+    def write(**dwi):
+        settings = Settings(tmp_path, tmp_path / "out", "participant", dwi=DwiSettings(**dwi))
+        manifest = Manifest(settings, [Entry("01", None, "dwi", "done")], lambda entry: {}, "1")
+        manifest.start()
+        write_reports(settings, [Visit("01")], manifest)
+        return (tmp_path / "out" / "sub-01.html").read_text()
+
+    return write
+
+
+def write_dwi_measures(path, factor, rng=None):
+    """A table of all measures of diffusion; one value is missing."""
+    lines = ["measure\tvalue\tunit\tqc\treason"]
+    for name, known in catalogue().measures.items():
+        if known.stream == "dwi":
+            noise = 1 if rng is None else rng.normal(1, 0.03)
+            value = {"f": 0.5, "m": 7.5e-4, "a": 1.2e-3, "r": 5e-4}[name[0]] * factor * noise
+            cells = (repr(float(value)), known.unit, "ok", "n/a")
+            if name == "fa_corticothalamic_tract_asymmetry":
+                cells = ("n/a", known.unit, "ok", EVIL)
+            lines.append("\t".join((name, *cells)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+class Page(HTMLParser):
+    """Open tags, which must close, and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.text = [], [], ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in {"meta", "img", "br", "link", "input"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_has_a_section_with_pictures_measures_and_notes(page):
+    text = page()
+    read = Page(text)
+    assert read.open == []
+    assert "script" not in read.tags
+    assert EVIL not in text
+    assert read.text.count(EVIL) == 2  # of the note and of the value that is missing
+    assert text.count("data:image/png") == len(FIGURES)
+    facts = tomllib.loads((DATA / "report.toml").read_text(encoding="utf-8"))
+    (title,) = [stream["title"] for stream in facts["stream"] if stream["name"] == "dwi"]
+    assert title in read.text
+    for picture in facts["picture"]:
+        assert (picture["title"] in read.text) == (picture["stream"] == "dwi")
+    assert "FA, corticospinal tract" in read.text
+
+
+@pytest.mark.parametrize(
+    ("dwi", "there", "not_there"),
+    [
+        ({}, ["Marchenko-Pastur", "Veraart", "Kellner", "weighted least", "linear in space",
+              "opposite phase encoding", "b up to 1500", "70 %"], ["RESTORE", "Chang"]),
+        ({"denoise": False}, ["Kellner"], ["Marchenko-Pastur", "Veraart"]),
+        ({"unring": False}, ["Veraart"], ["Gibbs", "Kellner"]),
+        ({"drift": "none"}, ["Kellner"], ["drift", "Vos"]),
+        ({"drift": "linear"}, ["linear signal drift", "Vos"], ["quadratic"]),
+        ({"fit": "RESTORE"}, ["by RESTORE", "Chang"], ["least squares"]),
+        ({"fit": "OLS"}, ["ordinary least squares"], ["weighted least"]),
+        ({"eddy": "none"}, ["Head motion was", "Andersson"], ["eddy"]),
+        ({"eddy": "quadratic"}, ["quadratic in space"], ["linear in space"]),
+        ({"motion": False}, [], ["Head motion", "eddy", "Leemans", "Sotiropoulos", "replaced"]),
+        ({"distortion": "none"}, ["interpolation"], ["Susceptibility", "field map"]),
+        ({"replace_outliers": False}, ["turned with the head"], ["replaced"]),
+        ({"motion": False, "distortion": "none"}, [], ["displacements"]),
+        ({"tract_atlas": "juelich", "min_coverage": 0.5}, ["50 %"], ["70 %"]),
+    ],
+)  # fmt: skip
+def test_methods_say_what_the_settings_ask_for(page, dwi, there, not_there):
+    text = page(**dwi).split("<h2>Methods</h2>")[1].split("<h2>Software")[0]
+    for words in there:
+        assert words in text
+    for words in not_there:
+        assert words not in text
+
+
+def test_every_citation_is_in_the_references_and_the_other_way_round(page):
+    text = page(fit="RESTORE").split("<h2>Methods</h2>")[1].split("<h2>Software")[0]
+    body, references = text.split("<h3>References</h3>")
+    cited = set(re.findall(r"([A-Z]\w+)[^()A-Z]*(?: and [A-Z]\w+)?, (?:19|20)\d\d\)", body))
+    listed = set(re.findall(r'<p class="soft">([A-Z]\S+)[^()<]*\((?:19|20)\d\d\)\. ', references))
+    assert cited == listed
+    assert len(cited) == 9
+
+
+# ---------------------------------------------------------------------------- the group
+
+
+def test_the_group_level_tests_the_tracts(tmp_path):
+    bids, out = tmp_path / "bids", tmp_path / "out"
+    bids.mkdir()
+    description = json.dumps({"Name": "paper", "BIDSVersion": "1.10.0"})
+    (bids / "dataset_description.json").write_text(description)
+    rng, rows = np.random.default_rng(4), ["participant_id\tgroup\tsite\tage\tsex"]
+    for n in range(16):
+        person, group = f"sub-{n + 1:02d}", ("ALS", "control")[n % 2]
+        rows.append(f"{person}\t{group}\tx\t{50 + n}\t{'FM'[n // 2 % 2]}")
+        factor = 0.9 if group == "ALS" else 1.0
+        write_dwi_measures(out / person / "dwi" / f"{person}_desc-dwi_measures.tsv", factor, rng)
+    (bids / "participants.tsv").write_text("\n".join(rows) + "\n")
+    argv = [bids, out, "group", "-w", tmp_path / "work", "--nprocs", "1", "--skip-bids-validation"]
+    assert cli.main([str(part) for part in argv]) == 0
+    tests = pd.read_csv(out / "group" / "tests.tsv", sep="\t").set_index("measure")
+    known = {name for name, m in catalogue().measures.items() if m.stream == "dwi"}
+    assert known <= set(tests.index)
+    tract = tests.loc["fa_corticospinal_tract_both"]
+    assert tract["contrast"] == "ALS - control"
+    assert tract["estimate"] == pytest.approx(-0.05, abs=0.03)
+    assert tract["q"] < 0.05
+    text = (out / "group.html").read_text()
+    assert "FA, corticospinal tract" in text
+    assert EVIL not in text

@@ -163,7 +163,8 @@ def write_numbers(clinic: Clinic, person: str, ending: str, table: np.ndarray) -
 def change_sidecar(path: Path, **values) -> None:
     """Set values of a sidecar; None takes a key out."""
     content = json.loads(path.read_text()) | values
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    kept = {key: value for key, value in content.items() if value is not None}
+    path.write_text(json.dumps(kept))
 
 
 def keep_volumes(clinic: Clinic, person: str, kept: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""An anatomical stream that hands on what was prepared: the diffusion stream waits for no other."""
+"""An anatomical stream that hands on what was prepared."""
 
 import json
 from pathlib import Path
