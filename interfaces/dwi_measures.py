@@ -41,8 +41,10 @@ NUMBERS = {
 # What one number for every volume or slice makes too long to repeat.
 LONG = ("head_to_volume", "outliers", "loss", "drift", "gain")
 
+UNCORRECTED = "distortion_uncorrected"  # note of `interfaces.dwi_plan`
+
 # Notes that stand beside every value, because values with and without them differ.
-IN_TABLES = ("distortion_uncorrected", "phase_encoding_unknown", "check", "tensor")
+IN_TABLES = (UNCORRECTED, "phase_encoding_unknown", "check", "tensor")
 
 
 class _MeasureDwiInputSpec(DynamicTraitedSpec, CodedInputSpec):
@@ -88,9 +90,9 @@ class MeasureDwi(CodedInterface):
         metrics |= infos["register"].get("metrics", {})
         flags, notes = judge_series(metrics)
         flags = _anatomy_flags(self.inputs.anat_qc_file) + infos["register"]["flags"] + flags
-        steps = _steps(self.inputs.asked, infos)
         given = self.inputs.notes if isdefined(self.inputs.notes) else []
-        notes = [*given, *_skipped(steps), *_warnings(infos), *notes]
+        steps = _steps(self.inputs.asked, infos, given)
+        notes = [*given, *_skipped(infos), *_warnings(infos), *notes]
         tracts = pd.read_csv(self.inputs.tracts_file, sep="\t", keep_default_na=False,
                              na_values={"mean": ["n/a"]})  # fmt: skip
         said = "; ".join(
@@ -126,24 +128,34 @@ def _anatomy_flags(path: str) -> list[dict[str, str]]:
     ]
 
 
-def _steps(asked: dict[str, Any], infos: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _steps(
+    asked: dict[str, Any], infos: dict[str, dict[str, Any]], notes: list[dict[str, str]]
+) -> dict[str, dict[str, Any]]:
     """Each step that has a setting: what was asked, whether it was done, and why not."""
+    unfound = {"field": next((n["reason"] for n in notes if n["name"] == UNCORRECTED), "")}
     steps = {}
     for name, setting in asked.items():
         info = infos.get(name) or infos["correct"].get(name)
         done = info is not None and bool(info.get("done", True))
-        why = "" if info is None or done else str(info.get("reason", ""))
-        steps[name] = {"asked": setting, "done": done} | ({"reason": why} if why else {})
+        why = "" if done else (info or {}).get("reason") or unfound.get(name, "")
+        wanted = setting not in (False, "none")
+        steps[name] = {"asked": setting, "done": done} | (
+            {"reason": why} if why and wanted else {}
+        )
     return steps
 
 
-def _skipped(steps: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
-    """Notes on steps that were asked for and could not be done."""
-    return [
-        {"name": f"{name}_skipped", "reason": step["reason"]}
-        for name, step in steps.items()
-        if step.get("reason")
+def _skipped(infos: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+    """Notes on steps that could not be done, and on a check that could not tell."""
+    found = [
+        {"name": f"{name}_skipped", "reason": str(info["reason"])}
+        for name, info in infos.items()
+        if not info.get("done", True)
     ]
+    check = infos["check"]
+    if check["verdict"] == "cannot tell":
+        found.append({"name": "directions_not_checked", "reason": check["sentence"]})
+    return found
 
 
 def _warnings(infos: dict[str, dict[str, Any]]) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ from alsflow.interfaces.images import load
 from alsflow.workflows.dwi import init_dwi_stream_wf
 from alsflow.workflows.manifest import Entry, Manifest
 from alsflow.workflows.measures import catalogue
-from alsflow.workflows.outputs import declared, relative_path, requested, wanted
+from alsflow.workflows.outputs import declared, requested, wanted
 from alsflow.workflows.report import DATA, write_reports
 from alsflow.workflows.settings import DwiSettings, Settings
 
@@ -52,8 +52,7 @@ REFUSED = {
     "othershell": (people.other_shell, "run-2_dwi.nii.gz cannot be joined: one run was weighted"),
     "othergrid": (people.other_grid, "run-2_dwi.nii.gz do not lie on the same voxel grid"),
 }
-SPECIAL = {"nodirection": people.no_direction, "slab": people.slab, "flagged": None,
-           "forced": people.flipped}  # fmt: skip
+SPECIAL = {"nodirection": people.no_direction_and_flipped, "slab": people.slab, "flagged": None}
 
 
 # ---------------------------------------------------------------------------- graphs
@@ -220,7 +219,8 @@ def first(clinic):
 @pytest.fixture(scope="module")
 def special(clinic, first):
     """Exit code of the run on those who go on in spite of something."""
-    return clinic.run("--participant-label", *SPECIAL, "--force", "bvecs", settings=CHEAP)
+    asked = ["--participant-label", *SPECIAL, "--force", "bvecs"]
+    return clinic.run(*asked, validate=True, settings=CHEAP)
 
 
 @pytest.mark.slow
@@ -234,8 +234,9 @@ class TestGoodPerson:
         settings = Settings(clinic.bids, clinic.out, "participant", dwi=dwi)
         entries = wanted("dwi", visit, settings)
         assert {"noise", "shift"} <= set(entries)
+        paths = requested(visit, "dwi", settings)
         for key, entry in entries.items():
-            path = settings.output_dir / relative_path(entry, visit, settings)
+            path = paths[key]
             assert path.stat().st_size > 0, key
             if entry.get("sidecar", True):
                 content = json.loads((path.parent / f"{path.name.split('.')[0]}.json").read_text())
@@ -248,7 +249,7 @@ class TestGoodPerson:
         assert dict(found["unit"]) == known
         assert found.index.is_unique
         assert (found["qc"] == "ok").all()
-        assert set(found["reason"]) == {"n/a"}  # distortion was corrected: nothing to add
+        assert set(found["reason"]) == {""}  # distortion was corrected: nothing to add
 
     def test_tracts_are_near_the_truth(self, clinic, first):
         found, truth = clinic.measures(GOOD)["value"], clinic.true_measures()
@@ -341,7 +342,7 @@ class TestSpecial:
     def test_states(self, clinic, special):
         states = clinic.status()["state"]
         assert states[list(SPECIAL)].to_dict() == {
-            "nodirection": "done", "slab": "done", "flagged": "flagged", "forced": "done",
+            "nodirection": "done", "slab": "done", "flagged": "flagged",
         }  # fmt: skip
         assert special == 1  # somebody was flagged
 
@@ -351,15 +352,22 @@ class TestSpecial:
         notes = {note["name"]: note["reason"] for note in clinic.quality("nodirection")["notes"]}
         assert "not corrected" in notes["distortion_uncorrected"]
         assert "PhaseEncodingDirection" in notes["phase_encoding_unknown"]
+        assert "eddy currents cannot be corrected" in notes["phase_encoding_unknown"]
+        steps = json.loads(clinic.file("nodirection", "desc-dwi_model.json").read_text())["steps"]
+        assert steps["field"]["asked"] == "auto"
+        assert not steps["field"]["done"]
+        assert steps["field"]["reason"] == notes["distortion_uncorrected"]
         table = clinic.measures("nodirection")
         assert table["value"].notna().all()
-        assert table["reason"].str.contains("distortion was not corrected").all()
+        for words in ("distortion was not corrected", "eddy currents cannot be corrected"):
+            assert table["reason"].str.contains(words).all()
         assert not list((clinic.out / "sub-nodirection").glob("fmap/*"))
 
     def test_forced_vectors_are_noted(self, clinic, special):
-        notes = [note for note in clinic.quality("forced")["notes"] if note["name"] == "check"]
-        assert "--force bvecs" in notes[0]["reason"]
-        assert clinic.measures("forced")["reason"].str.contains("--force bvecs").all()
+        notes = clinic.quality("nodirection")["notes"]
+        (check,) = [note["reason"] for note in notes if note["name"] == "check"]
+        assert "(--force bvecs)" in check
+        assert clinic.measures("nodirection")["reason"].str.contains("--force bvecs").all()
 
     def test_a_flagged_anatomy_leaves_no_value(self, clinic, special):
         table = clinic.measures("flagged")
@@ -386,6 +394,8 @@ class TestSpecial:
             assert steps[name]["asked"]
             assert not steps[name]["done"]
             assert "head motion" in steps[name]["reason"]
+        names = {note["name"] for note in clinic.quality("slab")["notes"]}
+        assert not {name for name in names if name.endswith("_skipped")}  # nobody asked for them
         assert steps["field"] == {"asked": "auto", "done": True}
         assert not clinic.file("slab", "desc-noise_dwimap.nii.gz").exists()
 
@@ -440,6 +450,7 @@ def page(tmp_path, monkeypatch):
     folder = tmp_path / "out" / "sub-01"
     (folder / "dwi").mkdir(parents=True)
     (folder / "figures").mkdir()
+    (tmp_path / "out" / "logs").mkdir()
     for name in FIGURES:
         (folder / "figures" / f"sub-01_desc-{name}_dwi.png").write_bytes(PNG)
     write_dwi_measures(folder / "dwi" / "sub-01_desc-dwi_measures.tsv", 1.0)
@@ -525,7 +536,9 @@ def test_the_page_has_a_section_with_pictures_measures_and_notes(page):
         ({"motion": False}, [], ["Head motion", "eddy", "Leemans", "Sotiropoulos", "replaced"]),
         ({"distortion": "none"}, ["interpolation"], ["Susceptibility", "field map"]),
         ({"replace_outliers": False}, ["turned with the head"], ["replaced"]),
-        ({"motion": False, "distortion": "none"}, [], ["displacements"]),
+        ({"motion": False, "distortion": "none"}, ["Gibbs"], ["displacements"]),
+        ({"max_csf": 0.3}, ["at most 30 % CSF"], ["20 %"]),
+        ({"max_csf": 1.0}, ["over the voxels of each tract."], ["CSF"]),
         ({"tract_atlas": "juelich", "min_coverage": 0.5}, ["50 %"], ["70 %"]),
     ],
 )  # fmt: skip
@@ -543,7 +556,7 @@ def test_every_citation_is_in_the_references_and_the_other_way_round(page):
     cited = set(re.findall(r"([A-Z]\w+)[^()A-Z]*(?: and [A-Z]\w+)?, (?:19|20)\d\d\)", body))
     listed = set(re.findall(r'<p class="soft">([A-Z]\S+)[^()<]*\((?:19|20)\d\d\)\. ', references))
     assert cited == listed
-    assert len(cited) == 9
+    assert len(cited) == 8
 
 
 # ---------------------------------------------------------------------------- the group

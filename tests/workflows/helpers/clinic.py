@@ -243,7 +243,8 @@ def broken_sidecar(clinic, person):
     path.write_text(path.read_text()[:-10])
 
 
-def no_direction(clinic, person):
+def no_direction_and_flipped(clinic, person):
+    flipped(clinic, person)
     change_sidecar(clinic.raw(person, ".json"), PhaseEncodingDirection=None)
 
 
