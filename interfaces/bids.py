@@ -61,8 +61,22 @@ SAID_OTHERWISE = {
     "MAGNITUDE_FILE_WITH_TOO_MANY_DIMENSIONS",
     "PHASE_ENCODING_DIRECTION_MUST_DEFINE",
 }
-# Errors of sidecars; those of the series below are judged where the stream reads them.
-SIDECAR_ERRORS = {"SIDECAR_KEY_REQUIRED", "JSON_SCHEMA_VALIDATION_ERROR", "JSON_INVALID"}
+# Errors of images and sidecars that the stream judges where it reads them: in these folders.
+SIDECAR_ERRORS = {
+    "SIDECAR_KEY_REQUIRED",
+    "JSON_SCHEMA_VALIDATION_ERROR",
+    "JSON_INVALID",
+    "JSON_NOT_AN_OBJECT",
+    "INVALID_JSON_ENCODING",
+    "EFFECTIVEECHOSPACING_TOO_LARGE",
+    "EFFECTIVEECHOSPACING_LARGER_THAN_TOTALREADOUTTIME",
+    "TOTAL_READOUT_TIME_MUST_DEFINE",
+    "EPI_WITH_BVALS_NEEDS_SMALL_BVALS",
+    "INTENDED_FOR",
+    "PHASE_UNITS",
+    "NIFTI_TOO_SMALL",
+    "GZ_NOT_GZIPPED",
+}
 SIDECAR_FOLDERS = {"dwi", "fmap"}
 IMAGE_EXTENSIONS = (".nii.gz", ".nii")
 

@@ -189,10 +189,9 @@ def confounds_table(
     turns = Rotation.from_matrix(matrices[:, :3, :3]).as_rotvec(degrees=True)
     table = pd.DataFrame({"volume": np.arange(len(bvals)), "b": bvals, "run": runs})
     table["b0"] = (bvals <= B0_MAX).astype(int)
-    for k, axis in enumerate("xyz"):
-        table[f"trans_{axis}"] = shifts[:, k]
-    for k, axis in enumerate("xyz"):
-        table[f"rot_{axis}"] = turns[:, k]
+    for name, motion in (("trans", shifts), ("rot", turns)):
+        for k, axis in enumerate("xyz"):
+            table[f"{name}_{axis}"] = np.round(motion[:, k], 6) + 0.0  # no minus zeros
     table["framewise_displacement"] = framewise_displacement(matrices, centre, runs)
     table["rmsd"] = rms_displacement(matrices, centre, runs)
     table["outlier_slices"] = estimate.outliers.sum(axis=1)

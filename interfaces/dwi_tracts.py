@@ -306,7 +306,9 @@ class _Scene:
         parts = []
         for name in tracts:
             if any((name, side) not in found for side in SIDES):
-                parts.append(missing_tract(name, METRICS, f"the atlas has no {name}"))
+                parts.append(
+                    missing_tract(name, METRICS, f"the atlas has no {name.replace('_', ' ')}")
+                )
                 continue
             left, right = (found[name, side][0] for side in SIDES)
             parts.append(both_sides(self.maps, left, right, self.valid, **self.settings))

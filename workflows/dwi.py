@@ -72,7 +72,8 @@ def init_dwi_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     """
     files = (visit.files["dwi"], visit.files.get("fmap", ()))
     plan = plan_dwi(*files, settings.bids_dir, settings.dwi.distortion != "none")
-    source = plan.runs[0].path.relative_to(settings.bids_dir)
+    read = dict.fromkeys([*(run.path for run in plan.runs), *plan.distortion.files])
+    sources = [f"bids:raw:{path.relative_to(settings.bids_dir)}" for path in read]
     workflow = Workflow(name="dwi_wf")
     inputnode = port("inputnode", *SHARED)
     series_wf = init_series_wf(plan, settings)
@@ -84,7 +85,7 @@ def init_dwi_stream_wf(visit: Visit, settings: Settings) -> Workflow:
         undistorted=plan.distortion.kind != "none",
         shown=[f"{name.replace('_', ' ')}, {side}" for name, side in groups],
     )
-    ds_dwi = sink("dwi", visit, settings, f"bids:raw:{source}")
+    ds_dwi = sink("dwi", visit, settings, *sources)
     tensor = [(f"outputnode.{field}", f"inputnode.{field}") for field in MAPS]
     workflow.connect([
         (series_wf, tensor_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in

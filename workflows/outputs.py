@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -85,10 +86,10 @@ def requested(visit: Visit, stream: str, settings: Settings) -> dict[str, Path]:
     }
 
 
-def sidecar(entry: dict[str, Any], known: dict[str, Any], source: str) -> dict:
+def sidecar(entry: dict[str, Any], known: dict[str, Any], sources: Sequence[str]) -> dict:
     """Content of the JSON file beside an output; `known` as `names` gives it."""
     fields = _filled(entry.get("fields", {}), known)
-    return {"Description": entry["about"] + ".", "Sources": [source], **fields}
+    return {"Description": entry["about"] + ".", "Sources": list(sources), **fields}
 
 
 def _filled(value: Any, known: dict[str, Any]) -> Any:
@@ -99,7 +100,7 @@ def _filled(value: Any, known: dict[str, Any]) -> Any:
     return known[value[1:-1]] if lone else value
 
 
-def sink(stream: str, visit: Visit, settings: Settings, source: str) -> Node:
+def sink(stream: str, visit: Visit, settings: Settings, *sources: str) -> Node:
     """Node that writes all outputs of a stream, one input ``<key>_file`` for each.
 
     They land together, when the last is known: a stream that fails leaves nothing behind that
@@ -113,8 +114,8 @@ def sink(stream: str, visit: Visit, settings: Settings, source: str) -> Node:
         Whose outputs.
     settings : Settings
         Settings of the run.
-    source : str
-        BIDS URI of the raw file that they were made from.
+    *sources : str
+        BIDS URIs of the raw files that they were made from.
     """
     outputs, known = wanted(stream, visit, settings), names(visit, settings)
     return Node(
@@ -124,7 +125,7 @@ def sink(stream: str, visit: Visit, settings: Settings, source: str) -> Node:
             folder=str(settings.output_dir),
             targets={key: entry["path"].format(**known) for key, entry in outputs.items()},
             sidecars={
-                key: sidecar(entry, known, source)
+                key: sidecar(entry, known, sources)
                 for key, entry in outputs.items()
                 if entry.get("sidecar", True)
             },

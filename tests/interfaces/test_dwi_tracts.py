@@ -129,7 +129,7 @@ def test_the_tables_hold_what_was_put_in(files):
     lost = rows(tracts, tract="corticostriatal_tract")
     assert len(lost) == 16
     assert lost["mean"].isna().all()
-    assert set(lost["reason"]) == {"the atlas has no corticostriatal_tract"}
+    assert set(lost["reason"]) == {"the atlas has no corticostriatal tract"}
 
 
 def test_all_tracts_pair_sides_and_keep_the_middle(files):

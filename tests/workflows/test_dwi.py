@@ -178,6 +178,20 @@ def test_what_undistorts_is_in_the_graph_and_among_the_outputs(paper, tmp_path, 
     assert ("shift" in wanted("dwi", visit, settings)) == (kind != "none")
 
 
+def test_sidecars_name_every_run_and_map(paper, tmp_path):
+    for name, sources in (
+        ("two runs", ["dwi/sub-01_dir-AP_dwi", "dwi/sub-01_dir-PA_dwi"]),
+        (
+            "field map",
+            ["dwi/sub-01_dir-AP_dwi", "fmap/sub-01_phasediff", "fmap/sub-01_magnitude1"],
+        ),
+        ("distortion stays", ["dwi/sub-01_dir-AP_dwi"]),
+    ):
+        _, _, workflow = built(paper, tmp_path, **VARIANTS[name])
+        told = workflow.get_node("ds_dwi").inputs.sidecars["dwi"]["Sources"]
+        assert told == [f"bids:raw:sub-01/{source}.nii.gz" for source in sources]
+
+
 def test_steps_that_are_off_are_not_in_the_graph(paper, tmp_path):
     _, _, workflow = built(paper, tmp_path, **VARIANTS["nothing"])
     names = {node.name for node in workflow.get_node("series_wf")._graph.nodes()}
@@ -240,7 +254,9 @@ class TestGoodPerson:
             assert path.stat().st_size > 0, key
             if entry.get("sidecar", True):
                 content = json.loads((path.parent / f"{path.name.split('.')[0]}.json").read_text())
-                assert content["Sources"] == [f"bids:raw:sub-01/dwi/{clinic.raw(GOOD).name}"]
+                assert content["Sources"] == [
+                    f"bids:raw:{raw.relative_to(clinic.bids)}" for raw in (clinic.raw(GOOD), fmap)
+                ]
                 assert content["Description"]
 
     def test_the_measures_are_those_of_the_catalogue(self, clinic, first):

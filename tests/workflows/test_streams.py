@@ -83,6 +83,9 @@ def test_only_absent_images_that_nobody_expected_do_not_count():
     [
         ("DWI_MISSING_BVAL", "/sub-01/dwi/sub-01_dwi.nii.gz", True),
         ("JSON_SCHEMA_VALIDATION_ERROR", "/sub-01/dwi/sub-01_dwi.json", True),
+        ("EFFECTIVEECHOSPACING_TOO_LARGE", "/sub-01/ses-a/dwi/sub-01_ses-a_dwi.nii.gz", True),
+        ("INTENDED_FOR", "/sub-01/fmap/sub-01_epi.nii.gz", True),
+        ("GZ_NOT_GZIPPED", "/sub-01/anat/sub-01_T1w.nii.gz", False),
         ("JSON_SCHEMA_VALIDATION_ERROR", "/participants.json", False),
         ("FILENAME_MISMATCH", "/sub-01/dwi/sub-01_dwI.nii.gz", False),
     ],
