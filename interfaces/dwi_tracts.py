@@ -306,9 +306,8 @@ class _Scene:
         parts = []
         for name in tracts:
             if any((name, side) not in found for side in SIDES):
-                parts.append(
-                    missing_tract(name, METRICS, f"the atlas has no {name.replace('_', ' ')}")
-                )
+                lacking = f"the atlas has no {name.replace('_', ' ')}"
+                parts.append(missing_tract(name, METRICS, lacking))
                 continue
             left, right = (found[name, side][0] for side in SIDES)
             parts.append(both_sides(self.maps, left, right, self.valid, **self.settings))

@@ -1,6 +1,7 @@
 """What the diffusion stream says of its steps, from what they left behind."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,13 +40,15 @@ def measured(folder, monkeypatch, flags=(), **changes):
     for step, info in (DONE | changes).items():
         (folder / f"{step}.json").write_text(json.dumps(info))
         files[f"{step}_info_file"] = str(folder / f"{step}.json")
-    node = MeasureDwi(steps=list(DONE), asked=ASKED, notes=NOTES, **files)
-    node.inputs.tracts_file, node.inputs.anat_qc_file = (
-        str(folder / name) for name in ("tracts.tsv", "anat.json")
-    )
+    files |= {"tracts_file": str(folder / "tracts.tsv"), "anat_qc_file": str(folder / "anat.json")}
+    node = MeasureDwi(steps=list(DONE), asked=ASKED, notes=NOTES)
+    node.inputs.trait_set(**files)
     outputs = node.run().outputs
-    read = [json.loads(open(path).read()) for path in (outputs.qc_file, outputs.model_file)]
-    return (*read, outputs.measures_file)
+    quality, model, table = (
+        Path(path).read_text()
+        for path in (outputs.qc_file, outputs.model_file, outputs.measures_file)
+    )
+    return json.loads(quality), json.loads(model), table
 
 
 def test_steps_say_what_was_asked_done_and_why_not(tmp_path, monkeypatch):
@@ -69,10 +72,8 @@ def test_every_note_is_said_once(tmp_path, monkeypatch):
         ("load", DONE["load"]["notes"][0]),
         ("motion", UNKNOWN),
     ]
-    (row,) = [line for line in open(table) if line.startswith("fa_corticospinal_tract_left\t")]
-    assert row.rstrip("\n").split("\t") == [
-        "fa_corticospinal_tract_left", "0.5", "1", "ok", "distortion was not corrected",
-    ]  # fmt: skip
+    row = ("fa_corticospinal_tract_left", "0.5", "1", "ok", "distortion was not corrected")
+    assert "\t".join(row) in table.splitlines()
 
 
 def test_directions_that_could_not_be_checked_are_noted(tmp_path, monkeypatch):
@@ -80,7 +81,7 @@ def test_directions_that_could_not_be_checked_are_noted(tmp_path, monkeypatch):
     quality, _, table = measured(tmp_path, monkeypatch, check=check)
     note = {"name": "directions_not_checked", "reason": "too few fibres to tell"}
     assert note in quality["notes"]
-    assert "too few fibres" not in open(table).read()  # the values are none the worse for it
+    assert "too few fibres" not in table  # the values are none the worse for it
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,6 @@ def test_whether_eddy_currents_were_corrected(axis, moved, eddy, expected):
 
 
 def test_a_refusal_gets_its_subject():
-    with pytest.raises(BadInputError, match=r"^the diffusion series shows no brain$"):
-        with naming("the diffusion series"):
-            raise BadInputError("shows no brain")
+    words = r"^the diffusion series shows no brain$"
+    with pytest.raises(BadInputError, match=words), naming("the diffusion series"):
+        raise BadInputError("shows no brain")
