@@ -163,5 +163,6 @@ def _warnings(infos: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
     found: dict[str, str] = {}
     for step, info in infos.items():
         told = [*info.get("warnings", []), *info.get("notes", []), info.get("note") or ""]
-        found = {text: step for text in told if text} | found
+        for text in filter(None, told):
+            found.setdefault(text, step)
     return [{"name": step, "reason": text} for text, step in found.items()]

@@ -67,6 +67,8 @@ def _volume_problems(
         count += 1
         if not np.isfinite(volume).all() or volume.min() < 0 or volume.max() > top:
             yield f"volume {index} has values outside 0 to {top:g}"
+        elif kind == "probability" and 0 < volume.max() <= 1:
+            yield f"volume {index} has values up to 1 only; probabilities are percent, 0 to 100"
         elif kind == "masks4d" and not np.isin(volume, (0, 1)).all():
             yield f"volume {index} is not a mask of 0 and 1"
         elif not volume.any():

@@ -43,3 +43,11 @@ def test_values_not_a_number_are_refused():
     volume = np.full((2, 2, 2), np.nan)
     assert value_problems([volume], "labels", {1: "a"})
     assert value_problems([volume], "probability", {0: "a"})
+
+
+def test_probabilities_that_are_no_percent_are_refused():
+    """Read as percent, a share of 1 would be 1 %: every tract would lose its voxels."""
+    volume = np.linspace(0, 1, 27).reshape(3, 3, 3)
+    (problem,) = value_problems([volume], "probability", {0: "a"})
+    assert "percent" in problem
+    assert value_problems([100 * volume], "probability", {0: "a"}) == []
