@@ -16,6 +16,7 @@ from nipype.pipeline.engine.utils import generate_expanded_graph
 
 from alsflow import cli
 from alsflow.interfaces.bids import Visit
+from alsflow.interfaces.dwi_measures import NUMBERS
 from alsflow.interfaces.images import load
 from alsflow.workflows.dwi import init_dwi_stream_wf
 from alsflow.workflows.manifest import Entry, Manifest
@@ -532,6 +533,11 @@ def test_the_page_has_a_section_with_pictures_measures_and_notes(page):
     for picture in facts["picture"]:
         assert (picture["title"] in read.text) == (picture["stream"] == "dwi")
     assert "FA, corticospinal tract" in read.text
+
+
+def test_every_number_of_quality_has_a_name_on_the_page():
+    facts = tomllib.loads((DATA / "report.toml").read_text(encoding="utf-8"))
+    assert {*NUMBERS, "negative_share"} <= {item["name"] for item in facts["metric"]}
 
 
 @pytest.mark.parametrize(

@@ -282,6 +282,13 @@ def test_numbers_of_quality_are_marked_by_the_flag_that_speaks_of_them():
     ]
 
 
+def test_no_two_numbers_of_quality_share_a_name():
+    """Streams share the list: the label of one would stand beside the number of the other."""
+    facts = tomllib.loads((DATA / "report.toml").read_text(encoding="utf-8"))
+    names = [item["name"] for item in facts["metric"]]
+    assert len(set(names)) == len(names)
+
+
 def test_every_flag_of_the_anatomical_stream_is_known_to_the_page():
     """Names in report.toml are those that the judgement gives."""
     facts = tomllib.loads((DATA / "report.toml").read_text(encoding="utf-8"))
