@@ -117,7 +117,7 @@ def patch_corners(
     return corners[mask[tuple(centres.T)]]
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _components(values: NDArray, voxels: int) -> tuple[int, float]:
     """Number of components that are signal, and variance of the noise.
 
@@ -138,7 +138,7 @@ def _components(values: NDArray, voxels: int) -> tuple[int, float]:
     return found, variance
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _patches(
     series: NDArray, corners: NDArray, patch: NDArray
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
