@@ -46,6 +46,7 @@ class _MeasureDwiInputSpec(DynamicTraitedSpec, CodedInputSpec):
     tracts_file = File(exists=True, mandatory=True, desc="table of the tracts")
     anat_qc_file = File(exists=True, mandatory=True, desc="JSON: flags of the anatomical stream")
     asked = traits.Dict(traits.Str, traits.Any, mandatory=True, desc="steps asked for, by name")
+    why_not = traits.Dict(traits.Str, traits.Str, desc="reason of steps that are not done")
     notes = traits.List(traits.Dict(traits.Str, traits.Str), desc="known before: name and reason")
 
 
@@ -85,7 +86,7 @@ class MeasureDwi(CodedInterface):
         metrics |= infos["register"].get("metrics", {})
         flags, notes = judge_series(metrics)
         flags = _anatomy_flags(self.inputs.anat_qc_file) + infos["register"]["flags"] + flags
-        steps = _steps(self.inputs.asked, infos)
+        steps = _steps(self.inputs.asked, infos, self.inputs.why_not or {})
         given = self.inputs.notes if isdefined(self.inputs.notes) else []
         notes = [*given, *_skipped(steps), *_warnings(infos), *notes]
         tracts = pd.read_csv(self.inputs.tracts_file, sep="\t", keep_default_na=False,
@@ -122,13 +123,15 @@ def _anatomy_flags(path: str) -> list[dict[str, str]]:
     ]
 
 
-def _steps(asked: dict[str, Any], infos: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _steps(
+    asked: dict[str, Any], infos: dict[str, dict[str, Any]], why_not: dict[str, str]
+) -> dict[str, dict[str, Any]]:
     """Each step that has a setting: what was asked, whether it was done, and why not."""
     steps = {}
     for name, setting in asked.items():
         info = infos.get(name)
         done = info is not None and bool(info.get("done", True))
-        why = "" if info is None or done else str(info.get("reason", ""))
+        why = "" if done else str((info or {}).get("reason") or why_not.get(name, ""))
         steps[name] = {"asked": setting, "done": done} | ({"reason": why} if why else {})
     return steps
 
@@ -137,7 +140,7 @@ def _skipped(steps: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
     return [
         {"name": f"{name}_skipped", "reason": step["reason"]}
         for name, step in steps.items()
-        if step.get("reason")
+        if step.get("reason") and name != "field"  # told by the plan
     ]
 
 

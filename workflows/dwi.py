@@ -285,7 +285,8 @@ def init_measure_node(plan: DwiPlan, dwi: DwiSettings) -> Node:
         "field": dwi.distortion,
     }
     notes = [{"name": name, "reason": reason} for name, reason in plan.notes]
-    interface = MeasureDwi(steps=(*INFOS, "register"), asked=asked, notes=notes)
+    why_not = {"field": plan.distortion.reason} if plan.distortion.kind == "none" else {}
+    interface = MeasureDwi(steps=(*INFOS, "register"), asked=asked, notes=notes, why_not=why_not)
     return Node(interface, name="measure")
 
 
@@ -319,7 +320,7 @@ def init_tracts_wf(dwi: DwiSettings) -> Workflow:
     outputnode = port("outputnode", *WARPED, "matrix_file", "register_info_file")
     chosen = {"atlas_file": str(atlas.image), "kind": atlas.kind, "space": atlas.space,
               "regions": regions}  # fmt: skip
-    register = Node(CoregisterDwi(), name="register")
+    register = Node(CoregisterDwi(contrast="grey_bright"), name="register")
     write = Node(WriteRigid(), name="write")
     steady = Node(SteadyWarp(), name="steady")
     warp = Node(WarpTracts(**chosen), name="warp")
