@@ -86,7 +86,8 @@ class MeasureDwi(CodedInterface):
         metrics |= infos["register"].get("metrics", {})
         flags, notes = judge_series(metrics)
         flags = _anatomy_flags(self.inputs.anat_qc_file) + infos["register"]["flags"] + flags
-        steps = _steps(self.inputs.asked, infos, self.inputs.why_not or {})
+        why_not = self.inputs.why_not if isdefined(self.inputs.why_not) else {}
+        steps = _steps(self.inputs.asked, infos, why_not)
         given = self.inputs.notes if isdefined(self.inputs.notes) else []
         notes = [*given, *_skipped(steps), *_warnings(infos), *notes]
         tracts = pd.read_csv(self.inputs.tracts_file, sep="\t", keep_default_na=False,
