@@ -154,7 +154,8 @@ def init_series_wf(plan: DwiPlan, settings: Settings) -> Workflow:
                    name="correct", mem_gb=MEMORY["correct"])  # fmt: skip
     mask = Node(MaskDwi(), name="mask")
     seen = Node(BrainSeen(), name="seen")
-    last = _clean(workflow, load, find, check, outputnode, dwi)
+    workflow.add_nodes([load, find, check])
+    last = _clean(workflow, plan, outputnode, dwi)
     workflow.connect([
         (load, find, [("dwi_file", "dwi_file"), ("gradients_file", "gradients_file")]),
         (load, check, [("dwi_file", "dwi_file"), ("gradients_file", "gradients_file")]),
@@ -199,14 +200,15 @@ def init_series_wf(plan: DwiPlan, settings: Settings) -> Workflow:
     return workflow
 
 
-def _clean(
-    workflow: Workflow, load: Node, find: Node, check: Node, outputnode: Node, dwi: DwiSettings
-) -> Node:
+def _clean(workflow: Workflow, plan: DwiPlan, outputnode: Node, dwi: DwiSettings) -> Node:
     """Add the steps that work volume by volume on the acquired grid; returns the last of them."""
-    last = load
+    last, find, check = (workflow.get_node(name) for name in ("load", "find", "check"))
+    rings: dict[str, Any] = {"slice_axis": plan.slice_axis}
+    if plan.partial_fourier is not None:
+        rings["partial_fourier"] = plan.partial_fourier
     for name, asked, interface, memory in (
         ("denoise", dwi.denoise, DenoiseDwi(impossible="skip"), MEMORY["denoise"]),
-        ("unring", dwi.unring, UnringDwi(), MEMORY["unring"]),
+        ("unring", dwi.unring, UnringDwi(**rings), MEMORY["unring"]),
         ("drift", dwi.drift != "none", CorrectDrift(**DRIFT.get(dwi.drift, {})), 1.0),
     ):
         if not asked:
