@@ -43,8 +43,11 @@ MEMORY = {"load": 1.0, "denoise": 1.0, "unring": 1.0, "motion": 2.0, "correct": 
 MAPS = ("fa_file", "md_file", "ad_file", "rd_file")
 TENSOR = (*MAPS, "s0_file", "tensor_file", "residual_file", "negative_file")
 SERIES = ("dwi_file", "bval_file", "bvec_file", "confounds_file")
-DRIFT = {"auto": {"degree": 2, "impossible": "skip"}, "quadratic": {"degree": 2},
-         "linear": {"degree": 1}}  # fmt: skip
+DRIFT: dict[str, dict[str, Any]] = {
+    "auto": {"degree": 2, "impossible": "skip"},
+    "quadratic": {"degree": 2},
+    "linear": {"degree": 1},
+}
 ANATOMY = ("mask_file", "gm_file", "wm_file", "csf_file", "to_template_file")
 WARPED = ("dwi_to_t1w_file", "tract_weights_file", "tract_names_file", "tracts_file",
           "all_tracts_file", "profiles_file", "overlap_file")  # fmt: skip
@@ -206,11 +209,12 @@ def _clean(workflow: Workflow, plan: DwiPlan, outputnode: Node, dwi: DwiSettings
     rings: dict[str, Any] = {"slice_axis": plan.slice_axis}
     if plan.partial_fourier is not None:
         rings["partial_fourier"] = plan.partial_fourier
-    for name, asked, interface, memory in (
+    steps: tuple[tuple[str, bool, Any, float], ...] = (
         ("denoise", dwi.denoise, DenoiseDwi(impossible="skip"), MEMORY["denoise"]),
         ("unring", dwi.unring, UnringDwi(**rings), MEMORY["unring"]),
         ("drift", dwi.drift != "none", CorrectDrift(**DRIFT.get(dwi.drift, {})), 1.0),
-    ):
+    )
+    for name, asked, interface, memory in steps:
         if not asked:
             continue
         node = Node(interface, name=name, mem_gb=memory)
