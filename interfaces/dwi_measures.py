@@ -38,15 +38,19 @@ NUMBERS = {
     "volumes": ("tensor", "volumes"),
 }
 
+# What one number for every volume or slice makes too long to repeat.
+LONG = ("head_to_volume", "outliers", "loss", "drift", "gain")
+
+UNCORRECTED = "distortion_uncorrected"  # note of `interfaces.dwi_plan`
+
 # Notes that stand beside every value, because values with and without them differ.
-IN_TABLES = ("distortion_uncorrected", "phase_encoding_unknown", "check", "tensor")
+IN_TABLES = (UNCORRECTED, "phase_encoding_unknown", "check", "tensor")
 
 
 class _MeasureDwiInputSpec(DynamicTraitedSpec, CodedInputSpec):
     tracts_file = File(exists=True, mandatory=True, desc="table of the tracts")
     anat_qc_file = File(exists=True, mandatory=True, desc="JSON: flags of the anatomical stream")
     asked = traits.Dict(traits.Str, traits.Any, mandatory=True, desc="steps asked for, by name")
-    why_not = traits.Dict(traits.Str, traits.Str, desc="reason of steps that are not done")
     notes = traits.List(traits.Dict(traits.Str, traits.Str), desc="known before: name and reason")
 
 
@@ -86,10 +90,9 @@ class MeasureDwi(CodedInterface):
         metrics |= infos["register"].get("metrics", {})
         flags, notes = judge_series(metrics)
         flags = _anatomy_flags(self.inputs.anat_qc_file) + infos["register"]["flags"] + flags
-        why_not = self.inputs.why_not if isdefined(self.inputs.why_not) else {}
-        steps = _steps(self.inputs.asked, infos, why_not)
         given = self.inputs.notes if isdefined(self.inputs.notes) else []
-        notes = [*given, *_skipped(steps), *_warnings(infos), *notes]
+        steps = _steps(self.inputs.asked, infos, given)
+        notes = [*given, *_skipped(infos), *_warnings(infos), *notes]
         tracts = pd.read_csv(self.inputs.tracts_file, sep="\t", keep_default_na=False,
                              na_values={"mean": ["n/a"]})  # fmt: skip
         said = "; ".join(
@@ -111,8 +114,9 @@ class MeasureDwi(CodedInterface):
             path = getattr(self.inputs, f"{step}_info_file")
             if isdefined(path):
                 content = json.loads(Path(path).read_text(encoding="utf-8"))
-                long = ("head_to_volume", "eddy", "outliers", "loss", "drift", "gain")
-                infos[step] = {key: value for key, value in content.items() if key not in long}
+                if step == "motion":
+                    content.pop("eddy")
+                infos[step] = {k: value for k, value in content.items() if k not in LONG}
         return infos
 
 
@@ -125,30 +129,39 @@ def _anatomy_flags(path: str) -> list[dict[str, str]]:
 
 
 def _steps(
-    asked: dict[str, Any], infos: dict[str, dict[str, Any]], why_not: dict[str, str]
+    asked: dict[str, Any], infos: dict[str, dict[str, Any]], notes: list[dict[str, str]]
 ) -> dict[str, dict[str, Any]]:
     """Each step that has a setting: what was asked, whether it was done, and why not."""
+    unfound = {"field": next((n["reason"] for n in notes if n["name"] == UNCORRECTED), "")}
     steps = {}
     for name, setting in asked.items():
-        info = infos.get(name)
+        info = infos.get(name) or infos["correct"].get(name)
         done = info is not None and bool(info.get("done", True))
-        why = "" if done else str((info or {}).get("reason") or why_not.get(name, ""))
-        steps[name] = {"asked": setting, "done": done} | ({"reason": why} if why else {})
+        why = "" if done else (info or {}).get("reason") or unfound.get(name, "")
+        wanted = setting not in (False, "none")
+        steps[name] = {"asked": setting, "done": done} | (
+            {"reason": why} if why and wanted else {}
+        )
     return steps
 
 
-def _skipped(steps: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
-    return [
-        {"name": f"{name}_skipped", "reason": step["reason"]}
-        for name, step in steps.items()
-        if step.get("reason") and name != "field"  # told by the plan
+def _skipped(infos: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+    """Notes on steps that could not be done, and on a check that could not tell."""
+    found = [
+        {"name": f"{name}_skipped", "reason": str(info["reason"])}
+        for name, info in infos.items()
+        if not info.get("done", True)
     ]
+    check = infos["check"]
+    if check["verdict"] == "cannot tell":
+        found.append({"name": "directions_not_checked", "reason": check["sentence"]})
+    return found
 
 
 def _warnings(infos: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
-    """Warnings of the steps, and their notes."""
-    found = []
+    """Warnings of the steps, and their notes; what a later step repeats is said once."""
+    found: dict[str, str] = {}
     for step, info in infos.items():
         told = [*info.get("warnings", []), *info.get("notes", []), info.get("note") or ""]
-        found += [{"name": step, "reason": text} for text in dict.fromkeys(told) if text]
-    return found
+        found = {text: step for text in told if text} | found
+    return [{"name": step, "reason": text} for text, step in found.items()]

@@ -166,6 +166,7 @@ class CorrectSeries(CodedInterface):
         self._results["bvec_file"] = _write_rows(bvecs, folder / "dwi.bvec", "%.8f")
         self._results["confounds_file"] = write_table(confounds, folder / "confounds.tsv")
         info = _summary(estimate, confounds, isdefined(motion), self.inputs.replace)
+        info |= _done(estimate, isdefined(motion), self.inputs)
         snr = temporal_snr(moved.signal[..., turned.b0], brain & moved.seen)
         info["b0_snr"] = snr if np.isfinite(snr) else None
         self._results["info_file"] = write_json(info, folder / "correct.json")
@@ -196,6 +197,18 @@ def confounds_table(
     table["rmsd"] = rms_displacement(matrices, centre, runs)
     table["outlier_slices"] = estimate.outliers.sum(axis=1)
     return table
+
+
+def _done(estimate: MotionEstimate, moved: bool, inputs) -> dict[str, dict]:
+    """Whether eddy currents were corrected and slices looked at, and if not, why."""
+    off = "" if moved else "the correction of head motion, which finds them, is switched off"
+    eddy = bool(estimate.eddy.size and np.any(estimate.eddy))
+    unknown = "the phase-encoding direction is unknown" if inputs.axis < 0 else ""
+    slices = bool(moved and inputs.replace)
+    return {
+        "eddy": {"done": eddy} | ({} if eddy else {"reason": off or unknown}),
+        "replace_outliers": {"done": slices} | ({} if slices else {"reason": off}),
+    }
 
 
 def _summary(

@@ -214,7 +214,8 @@ def _notes(run: Run, axis: int, choice: FieldmapChoice) -> tuple[tuple[str, str]
     elif choice.rule in ("same shim", "same grid"):
         notes.append(("distortion_by_likeness", choice.reason))
     if axis < 0:
-        notes.append(("phase_encoding_unknown", f"{run.path.name} {run.problem}"))
+        why = f"eddy currents cannot be corrected: {run.path.name} {run.problem}"
+        notes.append(("phase_encoding_unknown", why))
     return tuple(notes)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -35,6 +37,7 @@ from alsflow.nodes.dwi.tensor import fit_tensor
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import voxel_sizes, voxel_volume
 
+SERIES = "the diffusion series"  # subject of sentences on what came of several runs
 MAPS = {
     "fa": "fa",
     "md": "md",
@@ -46,6 +49,15 @@ MAPS = {
     "residual": "residual",
     "negative_eigenvalues": "negative",
 }
+
+
+@contextmanager
+def naming(subject: str) -> Iterator[None]:
+    """Put what a refusal is about before its sentence, which begins with the verb."""
+    try:
+        yield
+    except BadInputError as error:
+        raise BadInputError(f"{subject} {error}") from error
 
 
 def read_numbers(path: str | Path) -> NDArray:
@@ -141,11 +153,9 @@ def load_run(
     name = Path(in_file).name
     data, stored = read_volume(in_file)
     bvals, bvecs = read_numbers(bval_file), read_numbers(bvec_file)
-    try:
+    with naming(name):
         signal, affine = conform_series(data, stored)
         table = check_gradients(bvals, bvecs, signal.shape[3], weighted=weighted)
-    except BadInputError as error:
-        raise BadInputError(f"{name} {error}") from error
     world = Gradients(table.bvals, world_directions(table.bvecs, stored))
     return signal, affine, table, world
 
@@ -172,10 +182,8 @@ def check_join(
 
 def check_joined(names: list[str], joined: Gradients) -> None:
     """Refuse a series that no tensor can be fitted to although each run is in order."""
-    try:
+    with naming(" with ".join(names)):
         check_gradients(joined.bvals, joined.directions.T, len(joined))
-    except BadInputError as error:
-        raise BadInputError(f"{' with '.join(names)} {error}") from error
 
 
 class _MaskDwiInputSpec(CodedInputSpec):
@@ -200,7 +208,8 @@ class MaskDwi(CodedInterface):
     def _run_interface(self, runtime):
         signal, image = load(self.inputs.dwi_file)
         gradients = read_gradients(self.inputs.gradients_file)
-        brain = find_brain(signal, gradients, voxel_sizes(image.affine))
+        with naming(SERIES):
+            brain = find_brain(signal, gradients, voxel_sizes(image.affine))
         folder = Path(runtime.cwd)
         for name in ("mask", "b0", "field"):
             path = folder / f"{name}.nii.gz"
@@ -237,12 +246,15 @@ class CheckGradients(CodedInterface):
         gradients = read_gradients(self.inputs.gradients_file)
         path = self.inputs.in_file if isdefined(self.inputs.in_file) else self.inputs.dwi_file
         stored = np.asarray(cast(nib.Nifti1Image, nib.load(path)).affine)
-        check = check_bvecs(signal, image.affine, gradients, mask, stored)
+        with naming(Path(path).name):
+            check = check_bvecs(signal, image.affine, gradients, mask, stored)
         if check.verdict == "wrong" and not self.inputs.force:
             raise BadInputError(
                 f"{Path(path).name}: {check.sentence}; or go on as it is with --force bvecs"
             )
         info = asdict(check) | {"matrix": check.matrix.tolist(), "forced": self.inputs.force}
+        if check.verdict == "wrong":
+            info["note"] = f"the gradient directions seem wrong (--force bvecs): {check.sentence}"
         self._results["gradients_file"] = self.inputs.gradients_file
         self._results["info_file"] = write_json(info, Path(runtime.cwd) / "bvec_check.json")
         return runtime
@@ -280,7 +292,8 @@ class DenoiseDwi(CodedInterface):
             self._results["dwi_file"] = self.inputs.dwi_file
             info = {"done": False, "reason": reason}
         else:
-            clean = denoise_series(signal, mask)
+            with naming(SERIES):
+                clean = denoise_series(signal, mask)
             noise = clean.noise
             path = folder / "dwi_denoised.nii"
             self._results["dwi_file"] = save(clean.signal, image.affine, path)
@@ -319,7 +332,8 @@ class UnringDwi(CodedInterface):
         signal, image = load(self.inputs.dwi_file)
         masked = isdefined(self.inputs.mask_file)
         mask = load(self.inputs.mask_file)[0] > 0 if masked else None
-        clean = unring(signal, self.inputs.slice_axis, mask)
+        with naming(SERIES):
+            clean = unring(signal, self.inputs.slice_axis, mask)
         known = isdefined(self.inputs.partial_fourier)
         folder = Path(runtime.cwd)
         info = {
@@ -362,11 +376,12 @@ class CorrectDrift(CodedInterface):
         reason = drift.why_not(gradients.bvals, degree, runs)
         if reason and self.inputs.impossible == "skip":
             self._results["dwi_file"] = self.inputs.dwi_file
-            info = {"done": False, "reason": reason}
+            info = {"done": False, "reason": f"{SERIES} {reason}"}
         else:
             signal, image = load(self.inputs.dwi_file)
             mask = load(self.inputs.mask_file)[0] > 0
-            even, found = correct_drift(signal, gradients.bvals, mask, degree, runs)
+            with naming(SERIES):
+                even, found = correct_drift(signal, gradients.bvals, mask, degree, runs)
             path = folder / "dwi_even.nii"
             self._results["dwi_file"] = save(even, image.affine, path)
             info = {"done": True, "degree": degree, "drift": found.tolist()}
@@ -410,7 +425,8 @@ class FitTensor(CodedInterface):
         noise = self.inputs.noise_file
         sigma = load(noise)[0] if isdefined(noise) else None
         method = self.inputs.method
-        maps = fit_tensor(signal, gradients, mask, method, sigma, self.inputs.b_max)
+        with naming(SERIES):
+            maps = fit_tensor(signal, gradients, mask, method, sigma, self.inputs.b_max)
         folder = Path(runtime.cwd)
         for field, name in MAPS.items():
             path = folder / f"{name}.nii.gz"

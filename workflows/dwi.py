@@ -288,11 +288,12 @@ def init_measure_node(plan: DwiPlan, dwi: DwiSettings) -> Node:
         "unring": dwi.unring,
         "drift": dwi.drift,
         "motion": dwi.motion,
+        "eddy": dwi.eddy,
+        "replace_outliers": dwi.replace_outliers,
         "field": dwi.distortion,
     }
     notes = [{"name": name, "reason": reason} for name, reason in plan.notes]
-    why_not = {"field": plan.distortion.reason} if plan.distortion.kind == "none" else {}
-    interface = MeasureDwi(steps=(*INFOS, "register"), asked=asked, notes=notes, why_not=why_not)
+    interface = MeasureDwi(steps=(*INFOS, "register"), asked=asked, notes=notes)
     return Node(interface, name="measure")
 
 

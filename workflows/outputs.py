@@ -72,25 +72,21 @@ def wanted(stream: str, visit: Visit, settings: Settings) -> dict[str, dict[str,
 def output_path(key: str, visit: Visit, settings: Settings) -> Path:
     """Path of one output; `key` is ``stream.name``, such as ``anat.gm``."""
     stream, name = key.split(".")
-    return settings.output_dir / relative_path(declared()[stream][name], visit, settings)
-
-
-def relative_path(entry: dict[str, Any], visit: Visit, settings: Settings) -> str:
-    """Path of one declared output below the output folder."""
-    return entry["path"].format(**names(visit, settings))
+    path = declared()[stream][name]["path"]
+    return settings.output_dir / path.format(**names(visit, settings))
 
 
 def requested(visit: Visit, stream: str, settings: Settings) -> dict[str, Path]:
     """All outputs that a stream must have produced to be done."""
+    known = names(visit, settings)
     return {
-        key: settings.output_dir / relative_path(entry, visit, settings)
+        key: settings.output_dir / entry["path"].format(**known)
         for key, entry in wanted(stream, visit, settings).items()
     }
 
 
-def sidecar(entry: dict[str, Any], visit: Visit, settings: Settings, source: str) -> dict:
-    """Content of the JSON file beside an output."""
-    known = names(visit, settings)
+def sidecar(entry: dict[str, Any], known: dict[str, Any], source: str) -> dict:
+    """Content of the JSON file beside an output; `known` as `names` gives it."""
     fields = _filled(entry.get("fields", {}), known)
     return {"Description": entry["about"] + ".", "Sources": [source], **fields}
 
@@ -120,15 +116,15 @@ def sink(stream: str, visit: Visit, settings: Settings, source: str) -> Node:
     source : str
         BIDS URI of the raw file that they were made from.
     """
-    outputs = wanted(stream, visit, settings)
+    outputs, known = wanted(stream, visit, settings), names(visit, settings)
     return Node(
         SaveOutputs(
             keys=list(outputs),
             factual=[key for key, entry in outputs.items() if entry.get("facts")],
             folder=str(settings.output_dir),
-            targets={key: relative_path(e, visit, settings) for key, e in outputs.items()},
+            targets={key: entry["path"].format(**known) for key, entry in outputs.items()},
             sidecars={
-                key: sidecar(entry, visit, settings, source)
+                key: sidecar(entry, known, source)
                 for key, entry in outputs.items()
                 if entry.get("sidecar", True)
             },
