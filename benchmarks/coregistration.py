@@ -83,10 +83,13 @@ def report(name, image, affine, maps) -> None:
     for shift, turn in WRONG:
         places = [motion(rng, shift, turn, centre) @ found.matrix for _ in range(DRAWS)]
         shares.append(max(quality_at(image, affine, mask, maps, border, m, sign) for m in places))
-    print(f"{name}: {spent:.1f} CPU s, start {found.start}, "
-          f"right {found.metrics['boundary_right']:.2f}, dice {found.metrics['mask_dice']:.2f}, "
-          f"flags {len(found.flags)}; spoilt, mm: {' '.join(f'{x:.2f}' for x in far)}; "
-          f"right at most when wrong: {' '.join(f'{x:.2f}' for x in shares)}", flush=True)  # fmt: skip
+    far_text, share_text = (" ".join(f"{x:.2f}" for x in part) for part in (far, shares))
+    print(
+        f"{name}: {spent:.1f} CPU s, start {found.start}, "
+        f"right {found.metrics['boundary_right']:.2f}, dice {found.metrics['mask_dice']:.2f}, "
+        f"flags {len(found.flags)}; spoilt, mm: {far_text}; right when wrong: {share_text}",
+        flush=True,
+    )
 
 
 def quality_at(image, affine, mask, maps, border, matrix, sign) -> float:

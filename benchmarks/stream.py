@@ -1,10 +1,10 @@
-"""CPU seconds, wall seconds and peak memory of every step of the anatomical stream.
+"""CPU seconds, wall seconds and peak memory of every step of the streams of one person.
 
-    python benchmarks/stream.py [T1W ...]
+    python benchmarks/stream.py [DATASET LABEL]
 
-Each step runs in a process of its own, one after the other, on the scans given; without any, on
-the first person of ``bids_example`` and, where it is there, on ``sub-sf02`` of the reference
-data. Prints one table per scan.
+Each step runs in a process of its own, one after the other. Without arguments: the first person
+of ``bids_example`` and, where they are there, ``sub-sf02`` (anatomy) and ``sub-cr`` (anatomy and
+diffusion) of the reference data. Prints one table per person.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import networkx as nx
 from nipype import logging
 
-from alsflow.interfaces.bids import Visit
-from alsflow.workflows.anat import init_anat_stream_wf
+from alsflow.interfaces.bids import select_visits
+from alsflow.workflows import participant
 from alsflow.workflows.execute import EXECUTION
 from alsflow.workflows.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-SCANS = (
-    ROOT / "bids_example/sub-01/anat/sub-01_T1w.nii.gz",
-    ROOT.parent / "shared/data/realdata/sub-sf02/anat/sub-sf02_T1w.nii.gz",
-)
+REAL = ROOT.parent / "shared/data/realdata"
+PEOPLE = ((ROOT / "bids_example", "01"), (REAL, "sf02"), (REAL, "cr"))
 
 
 class MeasurePlugin:
@@ -60,12 +58,15 @@ class MeasurePlugin:
             self.rows.append((node.fullname, cpu, wall, used.ru_maxrss / 1e6))
 
 
-def measure(scan: Path) -> list[tuple[str, float, float, float]]:
-    """Name, CPU s, wall s and peak GB of every step on one scan."""
+def measure(dataset: Path, label: str) -> list[tuple[str, float, float, float]]:
+    """Name, CPU s, wall s and peak GB of every step of one person."""
     with tempfile.TemporaryDirectory() as room:
-        settings = Settings(scan.parents[2], Path(room) / "out", "participant")
-        label = scan.name.split("_")[0].removeprefix("sub-")
-        workflow = init_anat_stream_wf(Visit(label, None, {"t1w": (scan,)}), settings)
+        settings = Settings(dataset, Path(room) / "out", "participant")
+        streams = participant.streams_asked(settings)
+        visits = select_visits(dataset, [label], (), participant.queries_of(streams)).visits
+        streams = participant.streams_present(visits, streams)
+        entries = participant.requirements(visits, streams)
+        workflow = participant.init_participant_wf(visits, entries, settings)
         workflow.base_dir = room
         workflow.config["execution"].update(EXECUTION)
         plugin = MeasurePlugin()
@@ -73,16 +74,20 @@ def measure(scan: Path) -> list[tuple[str, float, float, float]]:
         return plugin.rows
 
 
-def main(scans: list[Path]) -> None:
+def main(people: list[tuple[Path, str]]) -> None:
     logging.getLogger("nipype.workflow").setLevel("ERROR")
-    for scan in scans:
-        rows = measure(scan)
-        print(f"\n{scan.name}\n\n| step | CPU s | wall s | peak GB |\n|---|---|---|---|")
+    for dataset, label in people:
+        rows = measure(dataset, label)
+        print(f"\nsub-{label}\n\n| step | CPU s | wall s | peak GB |\n|---|---|---|---|")
         for name, cpu, wall, peak in rows:
-            print(f"| {name.partition('.')[2]} | {cpu:.1f} | {wall:.1f} | {peak:.2f} |")
+            step = name.split(".", 2)[2]
+            print(f"| {step} | {cpu:.1f} | {wall:.1f} | {peak:.2f} |")
         total = [sum(row[column] for row in rows) for column in (1, 2)]
         print(f"| **all** | {total[0]:.1f} | {total[1]:.1f} | {max(r[3] for r in rows):.2f} |")
 
 
 if __name__ == "__main__":
-    main([Path(name).resolve() for name in sys.argv[1:]] or [s for s in SCANS if s.is_file()])
+    if sys.argv[1:]:
+        main([(Path(sys.argv[1]).resolve(), sys.argv[2].removeprefix("sub-"))])
+    else:
+        main([(dataset, label) for dataset, label in PEOPLE if dataset.is_dir()])

@@ -28,7 +28,7 @@ NUMBERS = {
     "outlier_slices": ("correct", "outlier_slices"),
     "outlier_share": ("correct", "outlier_share"),
     "motion_last_update": ("motion", "last_update"),
-    "mppca_noise": ("denoise", "median_noise"),
+    "dwi_noise": ("denoise", "median_noise"),
     "drift": ("correct", "drift_largest"),
     "pair_r_before": ("field", "r_before"),
     "pair_r_after": ("field", "r_after"),

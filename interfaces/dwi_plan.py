@@ -57,6 +57,10 @@ class DwiPlan:
         The pair or map that serves the first run.
     notes : tuple of (name, reason)
         What a reader of the measures must know.
+    slice_axis : int
+        Voxel axis across the slices in RAS+ order.
+    partial_fourier : float or None
+        Share of k-space that was acquired, where the sidecar tells.
     """
 
     runs: tuple[Run, ...]
@@ -64,6 +68,8 @@ class DwiPlan:
     axis: int
     distortion: FieldmapChoice
     notes: tuple[tuple[str, str], ...] = ()
+    slice_axis: int = 2
+    partial_fourier: float | None = None
 
     @property
     def encoding(self) -> PhaseEncoding | None:
@@ -93,7 +99,14 @@ def plan_dwi(
         others = [path for path in series if path != weighted[0].path] + list(maps)
         choice = choose_fieldmap(weighted[0].path, others, bids_dir)
     axis = _axis(weighted[0], bids_dir)
-    return DwiPlan(tuple(weighted), polarities, axis, choice, _notes(weighted[0], axis, choice))
+    return DwiPlan(
+        tuple(weighted),
+        polarities,
+        axis,
+        choice,
+        _notes(weighted[0], axis, choice),
+        *_slices(weighted[0], bids_dir),
+    )
 
 
 def _run(path: Path, bids_dir: Path) -> Run:
@@ -122,6 +135,17 @@ def _header(path: Path) -> tuple[tuple[int, ...], NDArray]:
             f"{path.name} cannot be read as an image ({error}); convert or copy it again"
         ) from error
     return image.shape[:3], np.asarray(image.affine)
+
+
+def _slices(run: Run, bids_dir: Path) -> tuple[int, float | None]:
+    """Axis across the slices in RAS+ order, and the share of k-space that was acquired."""
+    meta = read_sidecar(run.path, bids_dir)
+    affine = _header(run.path)[1]
+    stored = {"i": 0, "j": 1, "k": 2}.get(str(meta.get("SliceEncodingDirection"))[:1], 2)
+    axis = int(nib.orientations.io_orientation(affine)[stored, 0])
+    share = meta.get("PartialFourier")
+    known = isinstance(share, int | float) and 0.5 <= share <= 1
+    return axis, float(share) if known else None  # type: ignore[arg-type]
 
 
 def _is_weighted(run: Run) -> bool:

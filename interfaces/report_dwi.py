@@ -70,8 +70,10 @@ def on_grid(path: str, grid: nib.Nifti1Image) -> NDArray:
     return data
 
 
-class _Drawing(CodedInterface):
+class _Drawing:
     """Draws figures with no regard to what a user's matplotlibrc says."""
+
+    _results: dict[str, str]
 
     def _figures(self) -> dict[str, Figure]:
         raise NotImplementedError
@@ -99,7 +101,7 @@ class _DrawTensorOutputSpec(TraitedSpec):
     histogram_file = File(exists=True, desc="histograms of FA and MD in the brain, PNG")
 
 
-class DrawTensor(_Drawing):
+class DrawTensor(_Drawing, CodedInterface):
     """Draw the tensor maps; see `nodes.report.diffusion`."""
 
     input_spec = _DrawTensorInputSpec
@@ -133,7 +135,7 @@ class _DrawTractsOutputSpec(TraitedSpec):
     tracts_file = File(exists=True, desc="tracts over FA, PNG")
 
 
-class DrawTracts(_Drawing):
+class DrawTracts(_Drawing, CodedInterface):
     """Draw tracts over the anisotropy; see `nodes.report.diffusion`."""
 
     input_spec = _DrawTractsInputSpec
@@ -166,7 +168,7 @@ class _DrawProfilesOutputSpec(TraitedSpec):
     profiles_file = File(exists=True, desc="measures along tracts, PNG")
 
 
-class DrawProfiles(_Drawing):
+class DrawProfiles(_Drawing, CodedInterface):
     """Draw measures along tracts; see `nodes.report.diffusion_charts`."""
 
     input_spec = _DrawProfilesInputSpec
@@ -190,7 +192,7 @@ class _DrawDistortionOutputSpec(TraitedSpec):
     edges_file = File(exists=True, desc="T1w tissue borders over the b=0 images, PNG")
 
 
-class DrawDistortion(_Drawing):
+class DrawDistortion(_Drawing, CodedInterface):
     """Draw T1w tissue borders over b=0 images; see `nodes.report.diffusion`."""
 
     input_spec = _DrawDistortionInputSpec
@@ -217,7 +219,7 @@ class _DrawMotionOutputSpec(TraitedSpec):
     motion_file = File(exists=True, desc="movement and lost slices over the series, PNG")
 
 
-class DrawMotion(_Drawing):
+class DrawMotion(_Drawing, CodedInterface):
     """Draw the movement of the head; see `nodes.report.diffusion_charts`."""
 
     input_spec = _DrawMotionInputSpec

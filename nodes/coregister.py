@@ -45,7 +45,7 @@ NEAR = 5.0  # mm beyond the field of view from which border points may still com
 GUARD = 0.5  # weight of the first cost beside the second
 # Limits of `judge`; docs/tracts.md has the alignments, right and wrong, that they stand between
 LEAST_BOUNDARY = 500  # points of the border in view
-LEAST_RIGHT = 0.70  # share of them with the sign that most have
+LEAST_RIGHT = 0.72  # share of them with the sign that most have
 LEAST_DICE = 0.75  # of the two brains in the field of view
 Start = Literal["auto", "header", "centres"]
 Cost = Callable[[NDArray], float]

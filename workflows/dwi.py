@@ -158,7 +158,8 @@ def init_series_wf(plan: DwiPlan, settings: Settings) -> Workflow:
                    name="correct", mem_gb=MEMORY["correct"])  # fmt: skip
     mask = Node(MaskDwi(), name="mask")
     seen = Node(BrainSeen(), name="seen")
-    last = _clean(workflow, load, find, check, outputnode, dwi)
+    workflow.add_nodes([load, find, check])
+    last = _clean(workflow, plan, outputnode, dwi)
     workflow.connect([
         (load, find, [("dwi_file", "dwi_file"), ("gradients_file", "gradients_file")]),
         (load, check, [("dwi_file", "dwi_file"), ("gradients_file", "gradients_file")]),
@@ -203,16 +204,18 @@ def init_series_wf(plan: DwiPlan, settings: Settings) -> Workflow:
     return workflow
 
 
-def _clean(
-    workflow: Workflow, load: Node, find: Node, check: Node, outputnode: Node, dwi: DwiSettings
-) -> Node:
+def _clean(workflow: Workflow, plan: DwiPlan, outputnode: Node, dwi: DwiSettings) -> Node:
     """Add the steps that work volume by volume on the acquired grid; returns the last of them."""
-    last = load
-    for name, asked, interface, memory in (
+    last, find, check = (workflow.get_node(name) for name in ("load", "find", "check"))
+    rings: dict[str, Any] = {"slice_axis": plan.slice_axis}
+    if plan.partial_fourier is not None:
+        rings["partial_fourier"] = plan.partial_fourier
+    steps: tuple[tuple[str, bool, Any, float], ...] = (
         ("denoise", dwi.denoise, DenoiseDwi(impossible="skip"), MEMORY["denoise"]),
-        ("unring", dwi.unring, UnringDwi(), MEMORY["unring"]),
+        ("unring", dwi.unring, UnringDwi(**rings), MEMORY["unring"]),
         ("drift", dwi.drift != "none", CorrectDrift(**DRIFT.get(dwi.drift, {})), 1.0),
-    ):
+    )
+    for name, asked, interface, memory in steps:
         if not asked:
             continue
         node = Node(interface, name=name, mem_gb=memory)
@@ -325,7 +328,7 @@ def init_tracts_wf(dwi: DwiSettings) -> Workflow:
     outputnode = port("outputnode", *WARPED, "matrix_file", "register_info_file")
     chosen = {"atlas_file": str(atlas.image), "kind": atlas.kind, "space": atlas.space,
               "regions": regions}  # fmt: skip
-    register = Node(CoregisterDwi(), name="register")
+    register = Node(CoregisterDwi(contrast="grey_bright"), name="register")
     write = Node(WriteRigid(), name="write")
     steady = Node(SteadyWarp(), name="steady")
     warp = Node(WarpTracts(**chosen), name="warp")

@@ -85,7 +85,7 @@ def exit_code(states: Iterable[str]) -> int:
 
 def counted(entries: Sequence[Entry]) -> list[str]:
     """States that decide on the exit code: images that nobody asked for may be absent."""
-    states = [e.state for e in entries if e.expected or e.state != "absent"]
+    states: list[str] = [e.state for e in entries if e.expected or e.state != "absent"]
     return states or [entry.state for entry in entries]
 
 

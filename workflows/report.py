@@ -131,6 +131,8 @@ def _stream(
         metrics=pages.metric_rows(quality, {item["name"]: item for item in facts["metric"]}),
         region_columns=tuple(pages.REGION_COLUMNS.values()),
         regions=pages.region_rows(rows, _region_labels()),
+        tract_columns=pages.TRACT_COLUMNS,
+        tracts=pages.tract_rows(rows),
         missing=pages.missing_rows(rows),
         pictures=_pictures(folder, visit, entry.stream, facts),
     )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alsflow.nodes.anat.morphology import erode
-from alsflow.nodes.dwi.gradients import Gradients, tensor_volumes
+from alsflow.nodes.dwi.gradients import B0_MAX, Gradients, shells, tensor_volumes
 from alsflow.nodes.dwi.tensor import SYMMETRIC, anisotropy, design_matrix
 from alsflow.nodes.geometry import voxel_sizes
 
@@ -28,6 +28,10 @@ BLOCK = 25.0  # mm; parts of the brain so large vote independently
 MIN_VOXELS = 200  # fewer show no bundles
 SURE = 4.0  # standard errors by which the best must lead
 MIN_LEAD = 0.01  # of its index
+# a table in its own order explains more than in another one, by a factor that depends on how
+# much of what the two can explain overlaps: (overlap up to, factor at least)
+FOLLOW = ((0.6, 1.6), (0.9, 1.0))
+MIN_ORDERS = 9  # weighted volumes; fewer leave a fit no freedom to differ in
 ROWS = ("x", "y", "z")
 
 
@@ -91,13 +95,15 @@ def check_bvecs(
     turn = affine[:3, :3] / zooms
     inside = erode(mask, max(zooms), zooms)
     fa, direction = fibres(signal, gradients, inside, turn)
+    white = fa > MIN_FA
     ways = transforms()
-    if np.count_nonzero(fa > MIN_FA) < MIN_VOXELS:
+    if np.count_nonzero(white) < MIN_VOXELS:
         votes = np.ones((len(ways), 1, 2))  # nothing speaks for any of them
     else:
         votes = np.array([coherence(fa, direction, way, zooms) for way in ways])
     to_file = file_axes(affine, affine if stored_affine is None else stored_affine)
-    return judge(votes, [to_file @ way @ to_file.T for way in ways])
+    follows = follow_table(signal[white], gradients)
+    return judge(votes, [to_file @ way @ to_file.T for way in ways], follows)
 
 
 def transforms() -> list[NDArray]:
@@ -124,6 +130,7 @@ def fibres(
     design = design_matrix(Gradients(used.bvals, used.directions @ turn))
     values = signal[mask][:, chosen.volumes].astype(float)
     values = np.where(np.isfinite(values), values, 0)
+    lost = (values <= 0).any(axis=1)  # beyond the field of view of some volume
     floor = 1e-3 * np.maximum(values.max(axis=1, keepdims=True), 1e-6)
     fitted = np.log(np.maximum(values, floor)) @ np.linalg.pinv(design).T
     evals, evecs = np.linalg.eigh(fitted[:, SYMMETRIC])
@@ -131,10 +138,51 @@ def fibres(
     fa[mask] = np.minimum(anisotropy(np.maximum(evals, 0)), 1)
     # noise in CSF looks like fibres
     fast = evals.mean(axis=1) > 2 * np.median(evals.mean(axis=1))
-    fa[mask] = np.where(fast, 0, fa[mask])
+    fa[mask] = np.where(fast | lost, 0, fa[mask])
     direction = np.zeros((*mask.shape, 3), np.float32)
     direction[mask] = evecs[:, :, 2]
     return fa, direction
+
+
+def follow_table(values: NDArray, gradients: Gradients) -> bool:
+    """Whether the volumes fit their own table better than any other order of it.
+
+    They do not where the order is wrong, or where the head moved so much that edges drown the
+    fibres. Flips and permutations make no difference to this.
+
+    Parameters
+    ----------
+    values : (m, n) array
+        Signals of white matter.
+    gradients : Gradients
+        Weighting of the n volumes.
+    """
+    shell = max((s for s in shells(gradients.bvals) if s.b > B0_MAX), key=lambda s: len(s.volumes))
+    count = len(shell.volumes)
+    if count < MIN_ORDERS or not len(values):
+        return True
+    values = values[:: max(len(values) // MAX_VOXELS, 1), shell.volumes].astype(float)
+    log_s = np.log(np.maximum(values, 1e-6 * values.max()))
+    log_s -= log_s.mean(axis=1, keepdims=True)
+    design = design_matrix(gradients[shell.volumes]) / [*[shell.b] * 6, 1.0]
+    basis, sizes, _ = np.linalg.svd(design, full_matrices=False)
+    basis = basis[:, sizes > 1e-6 * sizes[0]]
+    freedom = (count - 1) / (count - basis.shape[1])
+
+    def share(order: NDArray) -> float:
+        explained = ((log_s @ order) ** 2).sum() / (log_s**2).sum()
+        return float(1 - (1 - explained) * freedom)
+
+    own = share(basis)
+    if own <= 0:
+        return False
+    for way in (basis, basis[::-1]):
+        for turn in range(count):
+            other = np.roll(way, turn, axis=0)
+            overlap = ((other.T @ basis) ** 2).sum() / basis.shape[1]
+            if any(overlap < most and own < times * share(other) for most, times in FOLLOW):
+                return False
+    return True
 
 
 def coherence(fa: NDArray, direction: NDArray, way: NDArray, zooms: NDArray) -> NDArray:
@@ -178,18 +226,24 @@ def parts_of(places: NDArray, zooms: NDArray) -> NDArray:
     return np.unique(cubes, axis=0, return_inverse=True)[1].ravel()
 
 
-def judge(votes: NDArray, ways: list[NDArray]) -> BvecCheck:
+def judge(votes: NDArray, ways: list[NDArray], follows: bool) -> BvecCheck:
     """Verdict from the votes (24, parts, 2) of parts of the brain for each table."""
     index = votes[..., 0].sum(axis=1) / votes[..., 1].sum(axis=1)
     order = np.argsort(-index, kind="stable")
     rival = order[0] if order[0] != 0 else order[1]
     lead = lead_of(votes[rival, :, 0] - votes[0, :, 0], votes[0, :, 1])
-    clear = lead > SURE and abs(index[rival] / index[0] - 1) > MIN_LEAD
+    clear = follows and lead > SURE and abs(index[rival] / index[0] - 1) > MIN_LEAD
     verdict: Verdict = "cannot tell"
     if clear:
         verdict = "right" if index[0] > index[rival] else "wrong"
     matrix = ways[rival] if verdict == "wrong" else ways[0]
-    sentence = in_words(verdict, matrix, index[0], index[rival], lead)
+    if follows:
+        sentence = in_words(verdict, matrix, index[0], index[rival], lead)
+    else:
+        sentence = (
+            "the volumes do not follow their table of gradients, so its signs and axes cannot be "
+            "judged: the order of volumes or table may be wrong, or the head moved much"
+        )
     return BvecCheck(verdict, matrix, float(index[0]), float(index[rival]), lead, sentence)
 
 

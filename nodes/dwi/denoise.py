@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from alsflow.nodes.errors import BadInputError
 
 MIN_VOLUMES = 12  # below, a tensor alone takes most of the spectrum and nothing is left to judge
+BATCH = 512  # patches worked on at a time
 MIN_EDGE = 3  # voxels of a patch along each axis
 
 
@@ -93,7 +93,7 @@ def denoise_series(
     patch = patch_edges(signal.shape)
     corners = patch_corners(signal.shape, patch, mask, stride or max(patch) // 2)
     series = np.ascontiguousarray(signal, dtype=np.float32)
-    total, weight, variance, rank = _patches(series, corners, np.array(patch))
+    total, weight, variance, rank = sum_patches(series, corners, patch)
     reached = weight > 0
     safe = np.where(reached, weight, 1)
     clean = np.where(reached[..., None], total / safe[..., None], series)
@@ -117,65 +117,59 @@ def patch_corners(
     return corners[mask[tuple(centres.T)]]
 
 
-@numba.njit(cache=True)
-def _components(values: NDArray, voxels: int) -> tuple[int, float]:
-    """Number of components that are signal, and variance of the noise.
+def components(values: NDArray, voxels: int) -> tuple[NDArray, NDArray]:
+    """Number of components that are signal (m,), and variance of the noise (m,).
 
-    `values` (n,) are the ascending eigenvalues of X X'. The k smallest are noise where their mean
-    and their range lead to the same variance.
+    `values` (m, n) are the ascending eigenvalues of X X' of patches. The k smallest are noise
+    where their mean and their range lead to the same variance.
     """
-    n = len(values)
-    total, found, variance = 0.0, n, 0.0
-    least = max(values[0], 0.0)
-    for k in range(1, n + 1):
-        value = max(values[k - 1], 0.0)
-        total += value
-        free = voxels - (n - k)  # samples that the signal leaves
-        mean = total / (k * free)
-        spread = (value - least) / free / (4 * np.sqrt(k / free))
-        if spread <= mean:
-            found, variance = n - k, mean
-    return found, variance
+    values = np.maximum(values, 0)
+    n = values.shape[1]
+    k = np.arange(1, n + 1)
+    free = voxels - (n - k)  # samples that the signal leaves
+    mean = np.cumsum(values, axis=1) / (k * free)
+    spread = (values - values[:, :1]) / free / (4 * np.sqrt(k / free))
+    noise = n - 1 - np.argmax((spread <= mean)[:, ::-1], axis=1)  # the last k that agrees
+    return n - 1 - noise, np.take_along_axis(mean, noise[:, None], axis=1)[:, 0]
 
 
-@numba.njit(cache=True)
-def _patches(
-    series: NDArray, corners: NDArray, patch: NDArray
+def denoise_blocks(blocks: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Denoised patches (m, voxels, n), components kept (m,) and variance of the noise (m,)."""
+    mean = blocks.mean(axis=1, keepdims=True)
+    centred = blocks - mean
+    values, vectors = np.linalg.eigh(np.swapaxes(centred, 1, 2) @ centred)
+    kept, variance = components(values, blocks.shape[1] - 1)
+    n = values.shape[1]
+    signal = vectors * (np.arange(n) >= n - kept[:, None])[:, None, :]
+    return centred @ (signal @ np.swapaxes(vectors, 1, 2)) + mean, kept, variance
+
+
+def sum_patches(
+    series: NDArray, corners: NDArray, patch: tuple[int, int, int]
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Sums over patches of weighted signal, weights, weighted variance and weighted rank."""
-    nx, ny, nz, n = series.shape
-    total = np.zeros((nx, ny, nz, n), np.float32)
-    weight = np.zeros((nx, ny, nz), np.float32)
-    variance = np.zeros((nx, ny, nz), np.float32)
-    rank = np.zeros((nx, ny, nz), np.float32)
-    px, py, pz = patch
-    voxels = px * py * pz
-    block = np.empty((voxels, n))
-    mean = np.empty(n)
-    for index in range(len(corners)):
-        x, y, z = corners[index]
-        row = 0
-        for i in range(px):
-            for j in range(py):
-                for k in range(pz):
-                    block[row] = series[x + i, y + j, z + k]
-                    row += 1
-        for v in range(n):
-            mean[v] = block[:, v].mean()
-        block -= mean
-        values, vectors = np.linalg.eigh(block.T @ block)
-        kept, sigma2 = _components(values, voxels - 1)
-        signal = np.ascontiguousarray(vectors[:, n - kept :])
-        clean = (block @ signal) @ signal.T + mean
-        w = 1.0 / (1.0 + kept)
-        row = 0
-        for i in range(px):
-            for j in range(py):
-                for k in range(pz):
-                    for v in range(n):
-                        total[x + i, y + j, z + k, v] += w * clean[row, v]
-                    weight[x + i, y + j, z + k] += w
-                    variance[x + i, y + j, z + k] += w * sigma2
-                    rank[x + i, y + j, z + k] += w * kept
-                    row += 1
-    return total, weight, variance, rank
+    n = series.shape[3]
+    flat = series.reshape(-1, n)
+    total = np.zeros(flat.shape, np.float32)
+    weight, variance, rank = np.zeros((3, len(flat)), np.float32)
+    steps = np.array([series.shape[1] * series.shape[2], series.shape[2], 1])
+    offsets = np.indices(patch).reshape(3, -1).T @ steps
+    for start in range(0, len(corners), BATCH):
+        places = (corners[start : start + BATCH] @ steps)[:, None] + offsets
+        clean, kept, noise = denoise_blocks(flat[places].astype(float))
+        share = 1.0 / (1.0 + kept)
+        clean *= share[:, None, None]
+        for voxel in range(len(offsets)):
+            # no two patches have the same voxel here, so the sum misses none
+            at = places[:, voxel]
+            total[at] += clean[:, voxel]
+            weight[at] += share
+            variance[at] += share * noise
+            rank[at] += share * kept
+    grid = series.shape[:3]
+    return (
+        total.reshape(series.shape),
+        weight.reshape(grid),
+        variance.reshape(grid),
+        rank.reshape(grid),
+    )

@@ -98,7 +98,7 @@ def best_shifts(lines: NDArray) -> NDArray:
     return value
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _keep_best(moved: NDArray, shift: np.float32, least: NDArray, value: NDArray) -> None:
     """Take over the voxels around which this shift varies less than those before it.
 

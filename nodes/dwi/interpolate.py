@@ -157,7 +157,7 @@ class Samples:
     def outside(self, frame: Frame, margin: float) -> NDArray:
         """(n, m) bool: within `margin` voxels of the edge of the field of view, or beyond."""
         last = np.array(frame.shape, np.float32)[None, :, None] - 1
-        return ((self.voxels < margin) | (self.voxels > last - margin)).any(axis=1)
+        return np.asarray(((self.voxels < margin) | (self.voxels > last - margin)).any(axis=1))
 
     def slices(self, frame: Frame) -> NDArray:
         """(n, m) int: the slice of each volume in which each point lies."""

@@ -165,9 +165,9 @@ def estimate_motion(
             state = replace(state, poses=_linked(setup, state.poses))
     poses = _following(setup, state.poses)
     sampler = Sampler(setup.volumes, setup.frame, setup.axis, setup.polarity)
-    loss, outliers = judged_slices(
-        sampler, setup.groups, poses, setup.directions, mask, state.outliers
-    )
+    # slices are compared without the susceptibility field, so within one polarity
+    sides = groups_of(gradients, setup.polarity, apart=True)
+    loss, outliers = judged_slices(sampler, sides, poses, setup.directions, mask, state.outliers)
     return MotionEstimate(
         world_matrices(poses, setup.frame),
         poses.eddy[:, : TERMS_OF[eddy]],

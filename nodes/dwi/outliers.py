@@ -169,4 +169,4 @@ def _predicted(
         values = part.filled(found.values[:, here], gaps[:, here])
         predicted[here] = values[row] - part.misfit(values)[row]
     beyond[row] = False
-    return found.values[row], predicted, ~beyond.any(axis=0)
+    return found.values[row], predicted, np.logical_not(beyond.any(axis=0))

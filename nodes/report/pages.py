@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -18,6 +18,11 @@ REGION_COLUMNS = {
     ("both", "_tiv"): "both, % of TIV",
     ("asymmetry", ""): "asymmetry",
 }
+TRACT = re.compile(
+    r"(?P<metric>fa|md|ad|rd)_(?P<tract>.+_tract)_(?P<what>left|right|both|asymmetry)"
+)
+TRACT_COLUMNS = ("left", "right", "both", "asymmetry")
+DIFFUSIVITY, MICRO = "mm2/s", "10⁻³ mm²/s"  # unit of the tables, and that of the page
 NOT_AVAILABLE = "n/a"
 OUTSIDE = "outside the plausible range"
 
@@ -57,6 +62,8 @@ class Stream:
     metrics: Sequence[Mapping[str, Any]] = ()
     region_columns: Sequence[str] = ()
     regions: Sequence[Mapping[str, Any]] = ()
+    tract_columns: Sequence[str] = ()
+    tracts: Sequence[Mapping[str, Any]] = ()
     missing: Sequence[Row] = ()
     pictures: Sequence[Mapping[str, str]] = ()
 
@@ -130,8 +137,34 @@ def _judged(record: Mapping[Hashable, str], about: Known) -> str:
 
 
 def summary_rows(rows: Iterable[Row]) -> list[Row]:
-    """Rows that belong to no region."""
-    return [row for row in rows if REGIONAL.fullmatch(row.name) is None]
+    """Rows that belong to no region and no tract."""
+    return [row for row in rows if not (REGIONAL.fullmatch(row.name) or TRACT.fullmatch(row.name))]
+
+
+def tract_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """One row per metric and tract, its cells in the order of `TRACT_COLUMNS`.
+
+    Diffusivities are shown in 10-3 mm2/s.
+    """
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        match = TRACT.fullmatch(row.name)
+        if match:
+            found.setdefault((match["metric"], match["tract"]), {})[match["what"]] = row
+    return [
+        {
+            "label": f"{metric.upper()}, {plain_label(tract)}",
+            "unit": MICRO if metric != "fa" else "",
+            "cells": [_cell(_in_micro(cells.get(what))) for what in TRACT_COLUMNS],
+        }
+        for (metric, tract), cells in found.items()
+    ]
+
+
+def _in_micro(row: Row | None) -> Row | None:
+    if row is None or row.unit != DIFFUSIVITY or row.shown == NOT_AVAILABLE:
+        return row
+    return replace(row, shown=number(str(1000 * float(row.shown))))
 
 
 def region_rows(rows: Iterable[Row], labels: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from alsflow.nodes.dwi.measures import METRICS, TRACTS
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.catalogue import catalogue_page, parse_catalogue
 from alsflow.workflows.measures import MEASURES_FILE, catalogue, describe
@@ -19,19 +20,35 @@ def test_every_measure_of_the_anatomical_stream_is_declared():
         names.add(f"gmv_{region}_asymmetry")
         for side in ("left", "right", "both"):
             names |= {f"gmv_{region}_{side}", f"gmv_{region}_{side}_tiv"}
-    assert set(catalogue().measures) == names
+    assert {m.name for m in catalogue().measures.values() if m.stream == "anat"} == names
+
+
+def test_every_measure_of_the_diffusion_stream_is_declared():
+    sides = ("left", "right", "both")
+    names = {f"{m}_{t}_{s}" for m in METRICS for t in TRACTS for s in sides}
+    names |= {f"fa_{tract}_asymmetry" for tract in TRACTS}
+    assert {m.name for m in catalogue().measures.values() if m.stream == "dwi"} == names
+
+
+def test_maps_that_belong_together_have_ranges_that_do():
+    """MD = (AD + 2 RD) / 3 must be able to hold at both ends."""
+    for tract in TRACTS:
+        md, ad, rd = (describe(f"{m}_{tract}_both") for m in ("md", "ad", "rd"))
+        assert rd.low < md.low < ad.low
+        assert rd.high < md.high < ad.high
 
 
 def test_units_families_and_ranges_fit_together():
     for measure in catalogue().measures.values():
         share = measure.name.endswith("_tiv")
         unit = "1" if measure.name.endswith("_asymmetry") else "%" if share else "mL"
+        unit = METRICS[measure.name[:2]] if measure.stream == "dwi" else unit
         assert measure.unit == unit, measure.name
         assert measure.low < measure.high
         assert measure.range_source
         assert measure.expected in ("lower", "higher", "none", "unknown")
         assert "{" not in measure.label + measure.description
-    assert [f.name for f in catalogue().families.values() if f.primary] == ["motor"]
+    assert [f.name for f in catalogue().families.values() if f.primary] == ["motor", "tract_fa"]
     left, both = describe("gmv_striatum_left"), describe("gmv_striatum_both")
     assert left.low == pytest.approx(0.4 * both.low)
     assert left.high == pytest.approx(0.6 * both.high)

@@ -11,7 +11,14 @@ import pytest
 from alsflow.interfaces.bids import Visit
 from alsflow.nodes.anat.quality import judge
 from alsflow.nodes.report.pages import Row as PageRow
-from alsflow.nodes.report.pages import metric_rows, number, region_rows, text_blocks
+from alsflow.nodes.report.pages import (
+    metric_rows,
+    number,
+    region_rows,
+    summary_rows,
+    text_blocks,
+    tract_rows,
+)
 from alsflow.workflows.manifest import Entry, Failure, Manifest
 from alsflow.workflows.measures import catalogue
 from alsflow.workflows.report import DATA, write_reports
@@ -307,3 +314,17 @@ def test_every_flag_of_the_anatomical_stream_is_known_to_the_page():
 def test_blocks():
     kinds = [block["kind"] for block in text_blocks("# A\n\nb\n\n- c\n- d")]
     assert kinds == ["heading", "paragraph", "item", "item"]
+
+
+def test_tract_cells_stand_in_their_columns_and_in_readable_units():
+    rows = [
+        PageRow("md_corticospinal_tract_both", "", "0.0007391", "mm2/s", "ok"),
+        PageRow("md_corticospinal_tract_left", "", "n/a", "mm2/s", "ok"),
+        PageRow("fa_corticospinal_tract_asymmetry", "", "0.015", "1", "ok"),
+        PageRow("tiv", "", "1500"),
+    ]
+    md, fa = tract_rows(rows)
+    assert [cell["shown"] for cell in md["cells"]] == ["n/a", "n/a", "0.7391", "n/a"]
+    assert "mm" in md["unit"]
+    assert [cell["shown"] for cell in fa["cells"]] == ["n/a", "n/a", "n/a", "0.015"]
+    assert [row.name for row in summary_rows(rows)] == ["tiv"]

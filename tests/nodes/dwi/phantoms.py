@@ -179,18 +179,23 @@ def diffusion_phantom(
     dropouts=0,
     phase_encoding=PhaseEncoding(1, -1, 0.05),  # noqa: B008
     parameters=None,
+    field=0.0,
+    polarity=None,
 ):
     """Simulate a series.
 
     `motion` is about the mean displacement, mm; `eddy` and `quadratic` the size of the terms;
     `snr` that of white matter at b=0 (None: no noise); `dropouts` the number of slices that lose
-    40 to 80 % of their signal. `parameters` (n, 6) replaces the drawn motion.
+    40 to 80 % of their signal. `parameters` (n, 6) replaces the drawn motion. `field` is the
+    largest susceptibility shift, mm; the volumes with `polarity` (n,) -1 get its negative, and
+    eddy currents of the other sign.
     """
     affine = oblique_affine(shape, voxel)
     frame = frame_of(shape, affine)
     count = len(gradients)
     drawn = draw_motion(rng, count, motion, jumps) if parameters is None else parameters
-    terms = draw_eddy(rng, gradients, eddy, quadratic)
+    signs = np.ones(count) if polarity is None else np.asarray(polarity, float)
+    terms = draw_eddy(rng, gradients, eddy, quadratic) * signs[:, None]
     rotations = Rotation.from_rotvec(drawn[:, 3:]).as_matrix()
     poses = Poses(rotations, drawn[:, :3], terms, np.ones(count))
     voxels = frame.points(np.indices(shape).reshape(3, -1).astype(float))
@@ -198,7 +203,8 @@ def diffusion_phantom(
     axis = phase_encoding.axis
     soft = 0.3 * float(np.mean(voxel))
     for n in range(count):
-        signal[..., n] = _volume(poses, n, voxels, frame, axis, gradients, soft).reshape(shape)
+        volume = _volume(poses, n, voxels, frame, axis, gradients, soft, field * signs[n])
+        signal[..., n] = volume.reshape(shape)
     lost = drop_slices(rng, signal, gradients, dropouts)
     signal = with_noise(rng, signal, snr)
     world = frame.to_world[:3, :3] @ voxels + frame.to_world[:3, 3:]
@@ -217,16 +223,30 @@ def with_noise(rng, signal, snr):
     return noisy
 
 
-def _volume(poses, n, voxels, frame, axis, gradients, soft):
+def shift_at(points, size):
+    """Susceptibility shift, mm, at points (3, m) of the reference head, image axes."""
+    x, y, z = points
+    front = np.exp(-((x / 28) ** 2) - ((y - 45) / 28) ** 2 - ((z + 25) / 22) ** 2)
+    sides = np.exp(-(((np.abs(x) - 45) / 18) ** 2) - ((y + 5) / 25) ** 2 - ((z + 30) / 18) ** 2)
+    return size * (front - 0.7 * sides)
+
+
+def _volume(poses, n, voxels, frame, axis, gradients, soft, field=0.0):
     """Signal of volume n at its own voxels."""
+    rotation, translation = poses.rotation[n], poses.translation[n][:, None]
     scanner = voxels.copy()
-    for _ in range(8):  # where the signal found at a voxel comes from
-        scanner[axis] = voxels[axis] - poses.eddy[n] @ eddy_basis(scanner)
-    head = poses.rotation[n].T @ (scanner - poses.translation[n][:, None])
+    for _ in range(8 if field == 0 else 25):  # where the signal found at a voxel comes from
+        head = rotation.T @ (scanner - translation)
+        moved = poses.eddy[n] @ eddy_basis(scanner) + shift_at(head, field)
+        scanner[axis] = voxels[axis] - moved
+    head = rotation.T @ (scanner - translation)
     world = frame.to_world[:3, :3] @ head + frame.to_world[:3, 3:]
     inner = frame.directions(gradients.directions[n : n + 1])[0]
-    direction = frame.to_world[:3, :3] @ (poses.rotation[n].T @ inner)
+    direction = frame.to_world[:3, :3] @ (rotation.T @ inner)
     stretch = 1 + poses.eddy[n] @ eddy_stretch(scanner, axis)
+    step = np.zeros((3, 1))
+    step[axis] = 0.05
+    stretch *= 1 + (shift_at(head + step, field) - shift_at(head - step, field)) / 0.1
     return head_signal(world, gradients.bvals[n], direction, soft) / stretch
 
 

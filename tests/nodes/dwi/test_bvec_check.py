@@ -105,6 +105,24 @@ def test_weak_evidence_gives_no_alarm(direction, sigma, matrix):
     assert "do not tell" in check.sentence
 
 
+def test_a_table_in_another_order_is_no_flip(phantom):
+    """Weighted volumes exchanged: directions are wrong, but no flip mends them."""
+    true = scheme()
+    order = np.r_[0, 1, np.random.default_rng(4).permutation(20) + 2]
+    check = check_bvecs(phantom, AFFINE, true[order], np.ones(SHAPE, bool))
+    assert check.verdict == "cannot tell"
+    assert "do not follow their table" in check.sentence
+
+
+def test_samples_beyond_the_field_of_view_do_not_count(phantom):
+    """Zeros, as motion correction leaves them, look like the strongest fibres of all."""
+    signal = phantom.copy()
+    signal[:, :, :3, 4:9] = 0
+    signal[:4, :, :, 15:] = 0
+    check = check_bvecs(signal, AFFINE, scheme(), np.ones(SHAPE, bool))
+    assert check.verdict == "right"
+
+
 def test_there_are_24_and_the_given_table_is_the_first():
     found = transforms()
     assert len(found) == 24

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from phantoms import diffusion_phantom, displacement_error, scheme
+from phantoms import diffusion_phantom, displacement_error, scheme, shift_at
 
+from alsflow.nodes.dwi import motion
 from alsflow.nodes.dwi.gradients import Gradients
 from alsflow.nodes.dwi.motion import estimate_motion, shells
 from alsflow.nodes.dwi.pose import frame_of, poses_of, still
@@ -160,3 +161,48 @@ def test_shells_are_told_apart_by_gaps():
     weights = np.array([0, 995, 2000, 1005, 1990, 5, 1000], float)
     found = shells(Gradients(weights, np.zeros((7, 3))))
     assert [part.tolist() for part in found] == [[1, 3, 6], [2, 4]]
+
+
+def test_runs_of_both_polarities_are_aligned_as_one():
+    """With the field known, b0s and weighted volumes of both polarities show the same head."""
+    once = scheme(10, half=True)
+    count = len(once)
+    both = Gradients(np.tile(once.bvals, 2), np.tile(once.directions, (2, 1)))
+    sides, runs = np.repeat([1, -1], count), np.repeat([0, 1], count)
+    phantom = diffusion_phantom(np.random.default_rng(8), both, field=6.0, polarity=sides)
+    frame = frame_of(phantom.signal.shape, phantom.affine)
+    grid = np.indices(frame.shape).reshape(3, -1).astype(float)
+    shift = shift_at(frame.points(grid), 6.0).reshape(frame.shape)
+    found = estimated(phantom, series=runs, polarity=sides, shift=shift)
+    before, after = errors(phantom, found)
+    assert before[count:].mean() > 1.0
+    assert after.mean() < 0.25
+    # the same eddy currents move the signal the other way
+    first, second = found.eddy[:count], found.eddy[count:]
+    np.testing.assert_allclose(first[:, 1:], -second[:, 1:], atol=2e-3)
+    apart = estimated(phantom, series=runs, polarity=sides)
+    np.testing.assert_allclose(apart.head_to_volume[count], np.eye(4), atol=1e-12)
+
+
+def test_a_step_that_makes_things_worse_is_halved(monkeypatch):
+    """Updates blown up by a factor must not run away."""
+    phantom = diffusion_phantom(np.random.default_rng(10), scheme(12))
+    honest = motion._solved
+    monkeypatch.setattr(
+        motion,
+        "_solved",
+        lambda *given: {number: 2.6 * part for number, part in honest(*given).items()},
+    )
+    found = estimated(phantom)
+    assert any(step.halved for step in found.steps)
+    before, after = errors(phantom, found)
+    assert after.mean() < before.mean()
+
+
+def test_an_estimate_that_does_not_settle_says_so(monkeypatch):
+    phantom = diffusion_phantom(np.random.default_rng(11), scheme(8))
+    monkeypatch.setattr(motion, "STEPS", (1, 1, 1))
+    monkeypatch.setattr(motion, "UNSETTLED", 0.01)
+    found = estimated(phantom)
+    assert not found.converged
+    assert any("had not settled" in note for note in found.warnings)
