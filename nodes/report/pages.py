@@ -144,7 +144,7 @@ def summary_rows(rows: Iterable[Row]) -> list[Row]:
 def tract_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """One row per metric and tract, its cells in the order of `TRACT_COLUMNS`.
 
-    Diffusivities are shown in 10-3 mm2/s.
+    Diffusivities are shown in 10-3 mm2/s; a cell that is no measure stays empty.
     """
     found: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
@@ -155,14 +155,17 @@ def tract_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
         {
             "label": f"{metric.upper()}, {plain_label(tract)}",
             "unit": MICRO if metric != "fa" else "",
-            "cells": [_cell(_in_micro(cells.get(what))) for what in TRACT_COLUMNS],
+            "cells": [
+                _cell(_in_micro(cells[what])) if what in cells else {"shown": "", "qc": ""}
+                for what in TRACT_COLUMNS
+            ],
         }
         for (metric, tract), cells in found.items()
     ]
 
 
-def _in_micro(row: Row | None) -> Row | None:
-    if row is None or row.unit != DIFFUSIVITY or row.shown == NOT_AVAILABLE:
+def _in_micro(row: Row) -> Row:
+    if row.unit != DIFFUSIVITY or row.shown == NOT_AVAILABLE:
         return row
     return replace(row, shown=number(str(1000 * float(row.shown))))
 

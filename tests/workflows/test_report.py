@@ -324,7 +324,7 @@ def test_tract_cells_stand_in_their_columns_and_in_readable_units():
         PageRow("tiv", "", "1500"),
     ]
     md, fa = tract_rows(rows)
-    assert [cell["shown"] for cell in md["cells"]] == ["n/a", "n/a", "0.7391", "n/a"]
+    assert [cell["shown"] for cell in md["cells"]] == ["n/a", "", "0.7391", ""]
     assert "mm" in md["unit"]
-    assert [cell["shown"] for cell in fa["cells"]] == ["n/a", "n/a", "n/a", "0.015"]
+    assert [cell["shown"] for cell in fa["cells"]] == ["", "", "", "0.015"]
     assert [row.name for row in summary_rows(rows)] == ["tiv"]
