@@ -17,8 +17,10 @@ from nipype.pipeline.engine.utils import generate_expanded_graph
 from alsflow import cli
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.dwi_measures import NUMBERS
+from alsflow.interfaces.dwi_plan import DwiPlan
+from alsflow.interfaces.fieldmaps import FieldmapChoice
 from alsflow.interfaces.images import load
-from alsflow.workflows.dwi import init_dwi_stream_wf
+from alsflow.workflows.dwi import init_dwi_stream_wf, init_measure_node
 from alsflow.workflows.manifest import Entry, Manifest
 from alsflow.workflows.measures import catalogue
 from alsflow.workflows.outputs import declared, requested, wanted
@@ -606,3 +608,12 @@ def test_the_group_level_tests_the_tracts(tmp_path):
     text = (out / "group.html").read_text()
     assert "FA, corticospinal tract" in text
     assert EVIL not in text
+
+
+def test_the_page_says_how_to_have_all_three_tracts(monkeypatch, tmp_path):
+    """Only where the choice of the atlas was left to the program."""
+    monkeypatch.setenv("ALSFLOW_ATLAS_DIR", str(tmp_path))  # nothing has been fetched
+    plan = DwiPlan((), (), -1, FieldmapChoice("none", (), "off"))
+    for name, told in (("auto", True), ("juelich", False)):
+        node = init_measure_node(plan, DwiSettings(tract_atlas=name))
+        assert told == any("fetch hcp842" in note["reason"] for note in node.inputs.notes)
