@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -32,17 +33,33 @@ SAME_PLACE = 0.01  # mm; grids whose corners differ by less are one grid
 
 
 def save_png(figure: Figure, path: str | Path) -> str:
-    """Write a figure as PNG without date or software, whole or not at all."""
+    """Write a figure of greys and few colours as PNG; see `write_smallest`."""
+    picture = pixels(figure)
+    return write_smallest((_in_greys(picture, greys) for greys in GREYS), path)
+
+
+def pixels(figure: Figure) -> Image.Image:
+    """Figure as it is drawn, without transparency."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def _in_greys(picture: Image.Image, greys: int) -> Image.Image:
+    colours = Image.new("P", (1, 1))
+    colours.putpalette(palette(greys).tobytes())
+    return picture.quantize(palette=colours, dither=Image.Dither.NONE)
+
+
+def write_smallest(variants: Iterable[Image.Image], path: str | Path) -> str:
+    """Write the first variant that is small enough, else the last, whole or not at all.
+
+    The PNG holds neither date nor software.
+    """
     data = b""
-    for greys in GREYS:
-        colours = Image.new("P", (1, 1))
-        colours.putpalette(palette(greys).tobytes())
+    for variant in variants:
         stream = io.BytesIO()
-        small = picture.quantize(palette=colours, dither=Image.Dither.NONE)
-        small.save(stream, "PNG", optimize=True)
+        variant.save(stream, "PNG", optimize=True)
         data = stream.getvalue()
         if len(data) <= LARGEST:
             break

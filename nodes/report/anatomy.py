@@ -41,9 +41,9 @@ def draw_outline(t1w: NDArray, mask: NDArray, affine: NDArray) -> Figure:
         Voxel to RAS+ mm of both.
     """
     layout = plan(mask, affine)
-    figure, axes = _canvas(_window(montage(t1w, affine, layout), t1w[mask]), layout)
-    _contour(axes, montage(mask, affine, layout), OUTLINE_COLOUR)
-    _legend(figure, {"brain mask": OUTLINE_COLOUR})
+    figure, axes = canvas(window(montage(t1w, affine, layout), t1w[mask]), layout)
+    contour(axes, montage(mask, affine, layout), OUTLINE_COLOUR)
+    legend(figure, {"brain mask": OUTLINE_COLOUR})
     return figure
 
 
@@ -67,11 +67,11 @@ def draw_tissue(
         Voxel to RAS+ mm of all.
     """
     layout = plan(mask, affine)
-    figure, axes = _canvas(_window(montage(t1w, affine, layout), t1w[mask]), layout)
+    figure, axes = canvas(window(montage(t1w, affine, layout), t1w[mask]), layout)
     borders = (wm, gm + wm, gm + wm + csf)
     for volume, colour in zip(borders, TISSUE_COLOURS.values(), strict=True):
-        _contour(axes, montage(volume, affine, layout), colour)
-    _legend(figure, {f"outer border of {name}": c for name, c in TISSUE_COLOURS.items()})
+        contour(axes, montage(volume, affine, layout), colour)
+    legend(figure, {f"outer border of {name}": c for name, c in TISSUE_COLOURS.items()})
     return figure
 
 
@@ -94,16 +94,16 @@ def draw_atlas(
     regions : mapping of str to (array, affine)
         Name of each region, its (x, y, z) bool mask and the affine of that.
     """
-    layout = plan(mask, affine, span=_span(regions.values()))
-    picture = _window(montage(t1w, affine, layout), t1w[mask])
+    layout = plan(mask, affine, span=span(regions.values()))
+    picture = window(montage(t1w, affine, layout), t1w[mask])
     colours = dict(zip(regions, _colours(len(regions)), strict=True))
     for name, (region, region_affine) in regions.items():
         inside = montage(region, region_affine, layout, order=0) > BORDER
         picture[inside] = (1 - OPACITY) * picture[inside] + OPACITY * np.array(
             to_rgb(colours[name])
         )
-    figure, _ = _canvas(picture, layout)
-    _legend(figure, colours)
+    figure, _ = canvas(picture, layout)
+    legend(figure, colours)
     return figure
 
 
@@ -128,11 +128,11 @@ def draw_template(
     brain = _certain(template_gm + template_wm)
     layout = plan(brain > BORDER, template_affine)
     shown = montage(warped, affine, layout)
-    figure, axes = _canvas(_window(shown, shown[shown > 0]), layout)
+    figure, axes = canvas(window(shown, shown[shown > 0]), layout)
     borders = (_certain(template_wm), brain)
     for volume, colour in zip(borders, TEMPLATE_COLOURS.values(), strict=True):
-        _contour(axes, montage(volume, template_affine, layout), colour)
-    _legend(figure, TEMPLATE_COLOURS)
+        contour(axes, montage(volume, template_affine, layout), colour)
+    legend(figure, TEMPLATE_COLOURS)
     return figure
 
 
@@ -162,7 +162,7 @@ def palette(greys: int) -> NDArray:
     return colours
 
 
-def _span(regions: Iterable[tuple[NDArray, NDArray]]) -> tuple[NDArray, NDArray] | None:
+def span(regions: Iterable[tuple[NDArray, NDArray]]) -> tuple[NDArray, NDArray] | None:
     """World box, mm, around all regions that are there."""
     boxes = [box for region, affine in regions if (box := bounds(region, affine)) is not None]
     if not boxes:
@@ -176,7 +176,7 @@ def _certain(probability: NDArray) -> NDArray:
     return probability / np.percentile(positive, TEMPLATE_FULL) if positive.size else probability
 
 
-def _window(picture: NDArray, inside: NDArray) -> NDArray:
+def window(picture: NDArray, inside: NDArray) -> NDArray:
     """Grey picture as (rows, columns, 3) from 0 to 1, its window set by the values inside."""
     values = inside[np.isfinite(inside)]
     low, high = np.percentile(values if values.size else picture, WINDOW)
@@ -189,7 +189,7 @@ def _colours(count: int) -> Sequence[str]:
     return [REGION_COLOURS[index % len(REGION_COLOURS)] for index in range(count)]
 
 
-def _canvas(picture: NDArray, layout: Layout) -> tuple[Figure, Axes]:
+def canvas(picture: NDArray, layout: Layout) -> tuple[Figure, Axes]:
     """Figure with the picture, and where each slice lies, above room for a legend."""
     rows, columns = layout.shape
     height = rows + LEGEND
@@ -214,7 +214,7 @@ def _write(axes: Axes, x: float, y: float, text: str, align: str, size: int) -> 
     axes.text(x, y, text, color="white", ha=align, va=vertical, fontsize=size)
 
 
-def _contour(axes: Axes, field: NDArray, colour: str) -> None:
+def contour(axes: Axes, field: NDArray, colour: str) -> None:
     """Line where a map crosses one half; nothing where it never does."""
     if field.max() <= BORDER or field.min() >= BORDER:
         return
@@ -223,7 +223,7 @@ def _contour(axes: Axes, field: NDArray, colour: str) -> None:
     axes.contour(x, y, field, levels=[BORDER], colors=[colour], linewidths=0.9)
 
 
-def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
+def legend(figure: Figure, colours: Mapping[str, str]) -> None:
     """Names in their colours along the bottom, and the convention of sides."""
     place = 0.01
     baseline = LEGEND / 2 / (figure.get_figheight() * DPI)

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from alsflow.nodes.report.anatomy import _canvas, _contour, _legend, _span, _window
+from alsflow.nodes.report.anatomy import canvas, contour, legend, span, window
 from alsflow.nodes.report.slices import PLANES, Layout, Tile, bounds, montage, plan
 
 FA_WHITE = 0.8  # FA shown at full brightness; little of any brain lies above
@@ -45,8 +45,8 @@ def draw_colour_fa(fa: NDArray, directions: NDArray, brain: NDArray, affine: NDA
     bright = np.where(brain, np.clip(np.nan_to_num(fa) / FA_WHITE, 0, 1), 0)
     channels = np.abs(np.nan_to_num(directions)) * bright[..., None]
     picture = np.stack([montage(channels[..., k], affine, layout) for k in range(3)], axis=-1)
-    figure, _ = _canvas(np.clip(picture, 0, 1), layout)
-    _legend(figure, DIRECTION_COLOURS)
+    figure, _ = canvas(np.clip(picture, 0, 1), layout)
+    legend(figure, DIRECTION_COLOURS)
     return figure
 
 
@@ -68,7 +68,7 @@ def draw_tracts(
     """
     inside = {name: _relative(weights) for name, weights in tracts.items()}
     drawn = [(weights > TRACT_EDGE, affine) for weights in inside.values()]
-    layout = plan(brain, affine, span=_span(drawn))
+    layout = plan(brain, affine, span=span(drawn))
     shown = np.where(brain, np.clip(np.nan_to_num(fa) / FA_WHITE, 0, 1), 0)
     picture = np.repeat(montage(shown, affine, layout)[..., None], 3, axis=2)
     colours = dict(zip(inside, TRACT_COLOURS, strict=False))
@@ -77,10 +77,10 @@ def draw_tracts(
         under = TRACT_FIRST_SHOWN + (1 - TRACT_FIRST_SHOWN) * picture[here]
         tinted = under * np.array(to_rgb(colours[name]))
         picture[here] = (1 - TRACT_OPACITY) * picture[here] + TRACT_OPACITY * tinted
-    figure, axes = _canvas(picture, layout)
+    figure, axes = canvas(picture, layout)
     for name, weights in inside.items():
-        _contour(axes, montage(weights, affine, layout), colours[name])
-    _legend(figure, colours)
+        contour(axes, montage(weights, affine, layout), colours[name])
+    legend(figure, colours)
     return figure
 
 
@@ -117,16 +117,16 @@ def draw_edges(
                    tuple(tile for row in layouts for tile in row.tiles),
                    layouts[0].shape)  # fmt: skip
     inside = np.minimum(before[brain], np.percentile(before[brain], PILED))
-    picture = sum(_window(montage(image, affine, layout), inside) * _covered(layout)
+    picture = sum(window(montage(image, affine, layout), inside) * _covered(layout)
                   for image, layout in zip(images.values(), layouts, strict=True))  # fmt: skip
-    figure, axes = _canvas(picture, whole)
+    figure, axes = canvas(picture, whole)
     here = np.linalg.inv(dwi_to_t1w) @ tissue_affine
     gm, wm = tissue
     for volume, colour in zip((wm, gm + wm), EDGE_COLOURS.values(), strict=True):
-        _contour(axes, montage(volume, here, whole), colour)
+        contour(axes, montage(volume, here, whole), colour)
     for name, layout in zip(images, layouts, strict=True):
         _name_row(axes, layout, name)
-    _legend(figure, {f"outer border of {name}": c for name, c in EDGE_COLOURS.items()})
+    legend(figure, {f"outer border of {name}": c for name, c in EDGE_COLOURS.items()})
     return figure
 
 
