@@ -45,6 +45,7 @@ SPACES = (
     "MNIColin27",
     "IXI549Space",
 )
+FULL_TRACTS = "hcp842"  # has all tracts that are measured, once it has been fetched
 SIDES = ("left", "right", "")
 TIMEOUT = 60  # s without a byte from the server
 USER = "user"  # folder of atlases that the user added
@@ -189,16 +190,18 @@ def resolve_deep_atlas(
 
     ``auto`` stands for the atlas `first` once that has been fetched, else for the cortical one.
     """
-    if name != "auto":
-        return name
-    here = all(path.is_file() for path in atlas_files(first, folder).values())
-    return first if here else cortical
+    return _resolved(name, first, cortical, folder)
 
 
 def resolve_tract_atlas(
-    name: str, folder: str | Path | None = None, first: str = "hcp842", other: str = "juelich"
+    name: str, folder: str | Path | None = None, first: str = FULL_TRACTS, other: str = "juelich"
 ) -> str:
     """Name of the atlas of tracts; ``auto`` stands for `first` once fetched, else for `other`."""
+    return _resolved(name, first, other, folder)
+
+
+def _resolved(name: str, first: str, other: str, folder: str | Path | None) -> str:
+    """What ``auto`` stands for: the atlas `first` where its files are, else `other`."""
     if name != "auto":
         return name
     here = all(path.is_file() for path in atlas_files(first, folder).values())

@@ -69,13 +69,8 @@ def companion(path: Path, bids_dir: Path, ending: str) -> Path | None:
     for folder in path.parents:
         if not _within(folder, bids_dir):
             break
-        found = []
-        for file in folder.glob(f"*{suffix}{ending}"):
-            own, own_suffix = split_name(file.name)
-            if own_suffix == suffix and own.items() <= entities.items():
-                found.append((len(own), file))
-        if found:
-            return max(found)[1]
+        if found := _applying(folder, entities, suffix, ending):
+            return found[-1][1]
     return None
 
 
@@ -100,14 +95,21 @@ def _within(folder: Path, bids_dir: Path) -> bool:
     return folder == bids_dir or bids_dir in folder.parents
 
 
+def _applying(
+    folder: Path, entities: dict[str, str], suffix: str, ending: str
+) -> list[tuple[int, Path]]:
+    """Files of one folder that apply by their names, each with its number of entities, sorted."""
+    named = [(split_name(file.name), file) for file in folder.glob(f"*{suffix}{ending}")]
+    return sorted(
+        (len(own), file)
+        for (own, own_suffix), file in named
+        if own_suffix == suffix and own.items() <= entities.items()
+    )
+
+
 def _at_level(folder: Path, entities: dict[str, str], suffix: str) -> list[Path]:
     """Sidecars of one folder that apply; fewer entities first."""
-    found = []
-    for sidecar in folder.glob(f"*{suffix}.json"):
-        own, own_suffix = split_name(sidecar.name)
-        if own_suffix == suffix and own.items() <= entities.items():
-            found.append((len(own), sidecar))
-    found.sort()
+    found = _applying(folder, entities, suffix, ".json")
     counts = [count for count, _ in found]
     twice = next((n for n in counts if counts.count(n) > 1), None)
     if twice is not None:

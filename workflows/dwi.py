@@ -7,7 +7,7 @@ from typing import Any
 
 from nipype.pipeline.engine import Node, Workflow
 
-from alsflow.interfaces.atlas import find_atlas, resolve_tract_atlas
+from alsflow.interfaces.atlas import FULL_TRACTS, find_atlas, resolve_tract_atlas
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.distortion import FieldFromGre, FieldFromPair
 from alsflow.interfaces.dwi_fields import BrainSeen, ColourFa, FirstB0, SteadyWarp, WriteRigid
@@ -40,7 +40,6 @@ from alsflow.workflows.settings import DwiSettings, Settings
 
 # GB that a step takes at most for a series of 102 x 102 x 60 x 42 voxels; see benchmarks/
 MEMORY = {"load": 1.0, "denoise": 1.0, "unring": 1.0, "motion": 2.0, "correct": 1.5, "tensor": 1.5}
-FULL_ATLAS = "hcp842"  # has all three tracts, once it has been fetched
 MAPS = ("fa_file", "md_file", "ad_file", "rd_file")
 TENSOR = (*MAPS, "s0_file", "tensor_file", "residual_file", "negative_file")
 SERIES = ("dwi_file", "bval_file", "bvec_file", "confounds_file")
@@ -295,10 +294,10 @@ def init_measure_node(plan: DwiPlan, dwi: DwiSettings) -> Node:
         "field": dwi.distortion,
     }
     notes = [{"name": name, "reason": reason} for name, reason in plan.notes]
-    if dwi.tract_atlas == "auto" and resolve_tract_atlas("auto") != FULL_ATLAS:
+    if dwi.tract_atlas == "auto" and resolve_tract_atlas("auto") != FULL_TRACTS:
         reason = (
             f"the atlas {resolve_tract_atlas('auto')} has the corticospinal tract alone: "
-            f"`alsflow-atlas fetch {FULL_ATLAS}` brings all three"
+            f"`alsflow-atlas fetch {FULL_TRACTS}` brings all three"
         )
         notes.append({"name": "tract_atlas", "reason": reason})
     interface = MeasureDwi(steps=(*INFOS, "register"), asked=asked, notes=notes)
