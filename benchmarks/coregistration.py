@@ -23,7 +23,7 @@ import numpy as np
 from dipy.segment.mask import median_otsu
 from scipy.spatial.transform import Rotation
 
-from alsflow.nodes.coregister import boundary, coregister, quality
+from alsflow.nodes.epi.coregister import boundary, coregister, quality
 from alsflow.nodes.geometry import apply_affine
 
 SPOILT = ((10, 10), (10, 10), (60, 30))  # mm, degrees

@@ -32,8 +32,8 @@ from alsflow.nodes.dwi.estimate import MotionEstimate
 from alsflow.nodes.dwi.gradients import Gradients
 from alsflow.nodes.dwi.motion import estimate_motion
 from alsflow.nodes.dwi.outliers import replace_outliers
-from alsflow.nodes.dwi.pose import frame_of, poses_of
 from alsflow.nodes.dwi.resample import resample_series, rotated_gradients
+from alsflow.nodes.epi.pose import frame_of, poses_of
 
 SHAPE, VOXEL = (112, 112, 60), (2.0, 2.0, 2.0)
 STILL = {"motion": 0.0, "eddy": 0.0}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import SimpleITK
 from nipype.interfaces.base import File, TraitedSpec, traits
 
 from alsflow.interfaces.anat import atlas_mask
@@ -92,36 +91,6 @@ class BrainSeen(CodedInterface):
         seen = load(self.inputs.seen_file)[0]
         path = Path(runtime.cwd) / "mask.nii.gz"
         self._results["mask_file"] = save((mask > 0) & (seen > 0), image.affine, path)
-        return runtime
-
-
-class _WriteRigidInputSpec(CodedInputSpec):
-    matrix_file = File(exists=True, mandatory=True, desc="text, 4 x 4: image mm to target mm")
-
-
-class _WriteRigidOutputSpec(TraitedSpec):
-    transform_file = File(exists=True, desc="ITK transform that brings the image onto the target")
-
-
-class WriteRigid(CodedInterface):
-    """Write a rigid placement as ITK, ANTs and nitransforms read it.
-
-    ITK's transforms pull: they map points of the target, LPS+ mm, to points of the image.
-    """
-
-    input_spec = _WriteRigidInputSpec
-    output_spec = _WriteRigidOutputSpec
-    _code = (load,)
-
-    def _run_interface(self, runtime):
-        lps = np.diag([-1.0, -1.0, 1.0, 1.0])
-        pull = lps @ np.linalg.inv(np.loadtxt(self.inputs.matrix_file)) @ lps
-        transform = SimpleITK.AffineTransform(3)
-        transform.SetMatrix(pull[:3, :3].ravel().tolist())
-        transform.SetTranslation(pull[:3, 3].tolist())
-        path = Path(runtime.cwd) / "dwi_to_t1w.txt"
-        SimpleITK.WriteTransform(transform, str(path))
-        self._results["transform_file"] = str(path)
         return runtime
 
 

@@ -23,7 +23,7 @@ from alsflow.nodes.dwi.measures import temporal_snr
 from alsflow.nodes.dwi.motion import estimate_motion
 from alsflow.nodes.dwi.outliers import replace_outliers
 from alsflow.nodes.dwi.resample import resample_series, rotated_gradients
-from alsflow.nodes.motion_metrics import framewise_displacement, rms_displacement
+from alsflow.nodes.epi.motion_metrics import framewise_displacement, rms_displacement
 
 
 def write_motion(estimate: MotionEstimate, path: Path) -> str:

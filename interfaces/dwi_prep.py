@@ -32,10 +32,10 @@ from alsflow.nodes.dwi.gradients import (
     shells,
     world_directions,
 )
-from alsflow.nodes.dwi.series import conform_series, same_grid
 from alsflow.nodes.dwi.tensor import fit_tensor
+from alsflow.nodes.epi.series import conform_series
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.geometry import voxel_sizes, voxel_volume
+from alsflow.nodes.geometry import same_grid, voxel_sizes, voxel_volume
 
 SERIES = "the diffusion series"  # subject of sentences on what came of several runs
 MAPS = {
@@ -105,7 +105,7 @@ class _LoadDwiOutputSpec(TraitedSpec):
 
 
 class LoadDwi(CodedInterface):
-    """Check the runs of one diffusion series and join them; see `nodes.dwi.series`."""
+    """Check the runs of one diffusion series and join them; see `nodes.epi.series`."""
 
     input_spec = _LoadDwiInputSpec
     output_spec = _LoadDwiOutputSpec

@@ -1,10 +1,9 @@
-"""Files of the tract measures: placing the series on the head, warping tracts, tables."""
+"""Files of the tract measures: warping tracts, tables."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,14 +13,13 @@ import pandas as pd
 from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 from numpy.typing import NDArray
 
-from alsflow.interfaces.anat import atlas_mask, write_json
+from alsflow.interfaces.anat import atlas_mask
 from alsflow.interfaces.atlas import volumes
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.images import load, save
 from alsflow.interfaces.volumes import write_table
 from alsflow.interfaces.warps import load_warp, save_warp
 from alsflow.nodes.anat.volumes import coarse_points
-from alsflow.nodes.coregister import coregister
 from alsflow.nodes.dwi.profile import course, lower_end, tract_profile, warped_course
 from alsflow.nodes.dwi.tracts import (
     Tract,
@@ -101,53 +99,6 @@ def label_groups(names: Mapping[int, str], sides: Mapping[int, str]) -> dict[Gro
         name = SIDE_WORD.sub("", names[index]).strip("_- ") if side != "both" else names[index]
         groups.setdefault((name, side), []).append(index)
     return groups
-
-
-class _CoregisterDwiInputSpec(CodedInputSpec):
-    reference_file = File(exists=True, mandatory=True, desc="mean b=0 or mean BOLD image")
-    mask_file = File(exists=True, mandatory=True, desc="brain mask, grid of reference_file")
-    brain_file = File(exists=True, mandatory=True, desc="brain mask of the T1-weighted head")
-    gm_file = File(exists=True, mandatory=True, desc="fraction of grey matter, T1-weighted head")
-    wm_file = File(exists=True, mandatory=True, desc="fraction of white matter")
-    start = traits.Enum(
-        "auto", "header", "centres", usedefault=True, desc="where the alignment begins"
-    )
-    contrast = traits.Enum(
-        "auto", "grey_bright", "white_bright", usedefault=True, desc="brighter side of the border"
-    )
-
-
-class _CoregisterDwiOutputSpec(TraitedSpec):
-    matrix_file = File(exists=True, desc="text, 4 x 4: mm of reference_file to T1w mm")
-    qc_file = File(exists=True, desc="JSON: flags and metrics of the alignment")
-
-
-class CoregisterDwi(CodedInterface):
-    """Place an echo-planar image on the T1-weighted head; see `nodes.coregister`."""
-
-    input_spec = _CoregisterDwiInputSpec
-    output_spec = _CoregisterDwiOutputSpec
-    _code = (coregister,)
-
-    def _run_interface(self, runtime):
-        reference, image = load(self.inputs.reference_file)
-        mask, _ = load(self.inputs.mask_file)
-        brain, head = load(self.inputs.brain_file)
-        gm, _ = load(self.inputs.gm_file)
-        wm, _ = load(self.inputs.wm_file)
-        found = coregister(
-            reference, image.affine, mask > 0, brain > 0, gm, wm, head.affine,
-            start=self.inputs.start, contrast=self.inputs.contrast,
-        )  # fmt: skip
-        folder = Path(runtime.cwd)
-        np.savetxt(folder / "dwi_to_t1w.txt", found.matrix, fmt="%.10g")
-        flags = [asdict(flag) for flag in found.flags]
-        known = {key: value if np.isfinite(value) else None
-                 for key, value in found.metrics.items()}  # fmt: skip
-        content = {"flags": flags, "metrics": known, "start": found.start}
-        self._results["matrix_file"] = str(folder / "dwi_to_t1w.txt")
-        self._results["qc_file"] = write_json(content, folder / "coregistration.json")
-        return runtime
 
 
 class _AtlasInputSpec(CodedInputSpec):

@@ -19,6 +19,7 @@ from PIL import Image
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.images import load
 from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.geometry import same_grid
 from alsflow.nodes.report.anatomy import (
     draw_atlas,
     draw_outline,
@@ -72,12 +73,7 @@ def write_smallest(variants: Iterable[Image.Image], path: str | Path) -> str:
 
 def require_same_grid(first: nib.Nifti1Image, second: nib.Nifti1Image) -> None:
     """Refuse two images that do not lie on one grid."""
-    shape = first.shape[:3]
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
-    apart = nib.affines.apply_affine(first.affine, corners) - nib.affines.apply_affine(
-        second.affine, corners
-    )
-    if shape != second.shape[:3] or np.abs(apart).max() > SAME_PLACE:
+    if not same_grid(first.shape, first.affine, second.shape, second.affine, SAME_PLACE):
         raise BadInputError(
             f"{first.get_filename()} and {second.get_filename()} do not lie on the same grid; "
             "both must come from the same run."

@@ -69,3 +69,18 @@ def grid_over(
     # the outer faces of the first voxels coincide
     scale[:3, 3] = (voxel / zooms - 1) / 2
     return (int(count[0]), int(count[1]), int(count[2])), np.asarray(affine) @ scale
+
+
+def same_grid(
+    shape: tuple[int, ...],
+    affine: NDArray,
+    other_shape: tuple[int, ...],
+    other_affine: NDArray,
+    within: float = 0.1,
+) -> bool:
+    """Whether two grids are the same, their corners to `within` mm."""
+    if tuple(shape[:3]) != tuple(other_shape[:3]):
+        return False
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape[:3]])).reshape(3, -1)
+    places = [apply_affine(a, corners) for a in (affine, other_affine)]
+    return bool(np.abs(places[0] - places[1]).max() < within)

@@ -9,8 +9,9 @@ from nipype.pipeline.engine import Node, Workflow
 
 from alsflow.interfaces.atlas import FULL_TRACTS, find_atlas, resolve_tract_atlas
 from alsflow.interfaces.bids import Visit
+from alsflow.interfaces.coregister import Coregister, WriteRigid
 from alsflow.interfaces.distortion import FieldFromGre, FieldFromPair
-from alsflow.interfaces.dwi_fields import BrainSeen, ColourFa, FirstB0, SteadyWarp, WriteRigid
+from alsflow.interfaces.dwi_fields import BrainSeen, ColourFa, FirstB0, SteadyWarp
 from alsflow.interfaces.dwi_measures import MeasureDwi
 from alsflow.interfaces.dwi_motion import CorrectSeries, EstimateMotion
 from alsflow.interfaces.dwi_plan import DwiPlan, gre_inputs, pair_inputs, plan_dwi
@@ -23,7 +24,7 @@ from alsflow.interfaces.dwi_prep import (
     MaskDwi,
     UnringDwi,
 )
-from alsflow.interfaces.dwi_tracts import CoregisterDwi, MeasureTracts, WarpTracts, region_groups
+from alsflow.interfaces.dwi_tracts import MeasureTracts, WarpTracts, region_groups
 from alsflow.interfaces.report_dwi import (
     DrawDistortion,
     DrawMotion,
@@ -334,7 +335,7 @@ def init_tracts_wf(dwi: DwiSettings) -> Workflow:
     outputnode = port("outputnode", *WARPED, "matrix_file", "register_info_file")
     chosen = {"atlas_file": str(atlas.image), "kind": atlas.kind, "space": atlas.space,
               "regions": regions}  # fmt: skip
-    register = Node(CoregisterDwi(contrast="grey_bright"), name="register")
+    register = Node(Coregister(contrast="grey_bright"), name="register")
     write = Node(WriteRigid(), name="write")
     steady = Node(SteadyWarp(), name="steady")
     warp = Node(WarpTracts(**chosen), name="warp")

@@ -44,7 +44,7 @@ class MotionEstimate:
         the first b0.
     eddy : (n, k) array
         Displacement along the phase-encoding axis, mm, as coefficients of the first k terms of
-        `nodes.dwi.pose.EDDY_TERMS`, polynomials of the place in the scanner in image axes (mm from
+        `nodes.epi.pose.EDDY_TERMS`, polynomials of the place in the scanner in image axes (mm from
         the middle of the grid); k is 0, 4 or 9. The quadratic terms are divided by `EDDY_RADIUS`.
     steps : tuple of Step
         In the order of work.

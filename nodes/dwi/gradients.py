@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from alsflow.nodes.epi.series import listed
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import voxel_sizes
 
@@ -274,13 +275,6 @@ def unit_vectors(
         f"{listed(off)}) and does not follow the b-values; write vectors of length 1, and where "
         "the length held the weighting, b-values of b times squared length"
     )
-
-
-def listed(chosen: NDArray, most: int = 8) -> str:
-    """Numbers of the volumes chosen, counting from 0, in words."""
-    numbers = np.flatnonzero(chosen)
-    text = ", ".join(map(str, numbers[:most])) + (", ..." if len(numbers) > most else "")
-    return f"volume{'s' if len(numbers) > 1 else ''} {text}, counting from 0"
 
 
 def distinct_directions(directions: NDArray) -> NDArray:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
-from alsflow.nodes.dwi.pose import Frame
+from alsflow.nodes.epi.pose import Frame
 
 FWHM = 2.3548  # of a Gaussian, standard deviations
 BINS = 32

@@ -28,7 +28,6 @@ from alsflow.nodes.dwi.group_link import (
     walk_offset,
 )
 from alsflow.nodes.dwi.groups import FEWEST, Group, groups_of, shells
-from alsflow.nodes.dwi.interpolate import Sampler
 from alsflow.nodes.dwi.normal import (
     FIRST_TERM,
     GAIN_SD,
@@ -41,7 +40,9 @@ from alsflow.nodes.dwi.normal import (
     equations,
 )
 from alsflow.nodes.dwi.outliers import judged_slices
-from alsflow.nodes.dwi.pose import (
+from alsflow.nodes.dwi.slice_loss import outlier_slices
+from alsflow.nodes.epi.interpolate import Sampler
+from alsflow.nodes.epi.pose import (
     TERMS_OF,
     Frame,
     Poses,
@@ -53,7 +54,6 @@ from alsflow.nodes.dwi.pose import (
     still,
     world_matrices,
 )
-from alsflow.nodes.dwi.slice_loss import outlier_slices
 from alsflow.nodes.errors import BadInputError
 
 Eddy = Literal["none", "linear", "quadratic"]

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alsflow.nodes.dwi.groups import Group
-from alsflow.nodes.dwi.interpolate import Sampler
-from alsflow.nodes.dwi.pose import Poses, eddy_basis, eddy_stretch
 from alsflow.nodes.dwi.signal_model import MixedModel, SignalModel, constant_model, direction_model
 from alsflow.nodes.dwi.slice_loss import slice_loss
+from alsflow.nodes.epi.interpolate import Sampler
+from alsflow.nodes.epi.pose import Poses, eddy_basis, eddy_stretch
 
 RIGID = 6  # columns: translation, rotation,
 FIRST_TERM = 7  # gain, eddy terms

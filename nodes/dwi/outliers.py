@@ -16,10 +16,10 @@ from alsflow.nodes.distortion.phase_encoding import PhaseEncoding
 from alsflow.nodes.dwi.estimate import MotionEstimate
 from alsflow.nodes.dwi.gradients import Gradients
 from alsflow.nodes.dwi.groups import Group, groups_of
-from alsflow.nodes.dwi.interpolate import Sampler
-from alsflow.nodes.dwi.pose import Poses, eddy_basis, eddy_stretch, frame_of, poses_of
 from alsflow.nodes.dwi.signal_model import DirectionModel, direction_model
 from alsflow.nodes.dwi.slice_loss import outlier_slices, slice_loss
+from alsflow.nodes.epi.interpolate import Sampler
+from alsflow.nodes.epi.pose import Poses, eddy_basis, eddy_stretch, frame_of, poses_of
 
 SLICE_POINTS = 300  # of the brain at which a slice is judged
 MODEL_POINTS = 20_000  # from which the covariance of the unsmoothed signal is taken

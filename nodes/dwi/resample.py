@@ -11,8 +11,8 @@ from scipy import ndimage
 from alsflow.nodes.distortion.phase_encoding import PhaseEncoding
 from alsflow.nodes.dwi.estimate import MotionEstimate
 from alsflow.nodes.dwi.gradients import Gradients
-from alsflow.nodes.dwi.interpolate import resample_volume
-from alsflow.nodes.dwi.pose import frame_of, poses_of
+from alsflow.nodes.epi.interpolate import resample_volume
+from alsflow.nodes.epi.pose import frame_of, poses_of
 from alsflow.nodes.errors import BadInputError
 
 

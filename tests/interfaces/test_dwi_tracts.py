@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alsflow.interfaces import dwi_tracts
+from alsflow.interfaces import coregister
 from alsflow.interfaces.atlas import find_atlas
+from alsflow.interfaces.coregister import Coregister
 from alsflow.interfaces.dwi_tracts import (
-    CoregisterDwi,
     MeasureTracts,
     WarpTracts,
     atlas_masks,
@@ -20,7 +20,7 @@ from alsflow.interfaces.dwi_tracts import (
 from alsflow.interfaces.images import save
 from alsflow.interfaces.warps import load_warp, save_warp
 from alsflow.nodes.anat.quality import Flag
-from alsflow.nodes.coregister import Coregistration
+from alsflow.nodes.epi.coregister import Coregistration
 from alsflow.nodes.geometry import apply_affine, grid_points
 
 NAMES = {0: "Cord_L", 1: "Cord_R", 2: "Bridge", 3: "Lost_L", 4: "Lost_R"}
@@ -209,9 +209,9 @@ def test_the_alignment_and_its_flags_are_written(files, monkeypatch):
     matrix = np.arange(16.0).reshape(4, 4)
     found = Coregistration(matrix, "header", {"mask_dice": 0.5, "x": np.nan},
                            [Flag("registration_doubtful", "why")])  # fmt: skip
-    monkeypatch.setattr(dwi_tracts, "coregister", lambda *a, **k: found)
+    monkeypatch.setattr(coregister, "coregister", lambda *a, **k: found)
     file = str(files / "fa.nii.gz")
-    node = CoregisterDwi(reference_file=file, mask_file=file, brain_file=file, gm_file=file,
+    node = Coregister(reference_file=file, mask_file=file, brain_file=file, gm_file=file,
                          wm_file=file)  # fmt: skip
     outputs = node.run(cwd=str(files)).outputs
     np.testing.assert_array_equal(np.loadtxt(outputs.matrix_file), matrix)

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from alsflow.nodes.distortion.phase_encoding import PhaseEncoding
 from alsflow.nodes.dwi.gradients import Gradients
-from alsflow.nodes.dwi.pose import (
+from alsflow.nodes.epi.pose import (
     EDDY_TERMS,
     Poses,
     eddy_basis,

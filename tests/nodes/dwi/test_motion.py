@@ -9,7 +9,7 @@ from phantoms import diffusion_phantom, displacement_error, scheme, shift_at
 from alsflow.nodes.dwi import motion
 from alsflow.nodes.dwi.gradients import Gradients
 from alsflow.nodes.dwi.motion import estimate_motion, shells
-from alsflow.nodes.dwi.pose import frame_of, poses_of, still
+from alsflow.nodes.epi.pose import frame_of, poses_of, still
 from alsflow.nodes.errors import BadInputError
 
 UNEQUAL = (3.6, 4.0, 4.4)  # mm

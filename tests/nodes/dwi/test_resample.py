@@ -9,8 +9,8 @@ from scipy.spatial.transform import Rotation
 from alsflow.nodes.distortion.phase_encoding import PhaseEncoding
 from alsflow.nodes.dwi.estimate import MotionEstimate
 from alsflow.nodes.dwi.gradients import Gradients
-from alsflow.nodes.dwi.pose import EDDY_RADIUS, eddy_basis, eddy_stretch, frame_of
 from alsflow.nodes.dwi.resample import resample_series, rotated_gradients
+from alsflow.nodes.epi.pose import EDDY_RADIUS, eddy_basis, eddy_stretch, frame_of
 from alsflow.nodes.errors import BadInputError
 
 SHAPE = (17, 19, 14)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from alsflow.nodes.dwi.series import conform_series, same_grid
+from alsflow.nodes.epi.series import conform_series
 from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.geometry import same_grid
 
 SHAPE = (10, 12, 8, 5)
 AFFINE = np.diag([2.0, 1.8, 2.5, 1.0])
@@ -40,7 +41,7 @@ def test_integers_and_negatives_are_taken():
 @pytest.mark.parametrize(
     ("signal", "affine", "words"),
     [
-        (series()[..., 0], AFFINE, "4-D diffusion series"),
+        (series()[..., 0], AFFINE, "4-D series"),
         (series()[:, :, :2], AFFINE, "fewer than 3 slices"),
         (series(), AFFINE @ np.diag([1, 1, 3, 1]), "2 x 1.8 x 7.5 mm"),
         (series(), AFFINE @ np.diag([0.2, 1, 1, 1]), "correct the voxel size"),

@@ -1,4 +1,4 @@
-"""From a stored diffusion series to one that the stream can use, or a refusal in words."""
+"""From a stored series of volumes to one that a stream can use, or a refusal in words."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alsflow.nodes.anat.conform import MAX_EXTENT, check_affine
-from alsflow.nodes.dwi.gradients import listed
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import voxel_sizes
 
-MAX_VOXEL = 6.0  # mm; thicker voxels hold no tract alone
+MAX_VOXEL = 6.0  # mm; thicker voxels mix tissues
 MIN_VOXEL = 0.5  # mm; below, the header is almost surely wrong
 MIN_SLICES = 3
-SAME_GRID = 0.1  # mm; two grids whose corners lie closer are one
 
 
 def conform_series(signal: NDArray, affine: NDArray) -> tuple[NDArray, NDArray]:
-    """Bring a diffusion series into the nearest RAS+ order as float, or refuse it.
+    """Bring a series of volumes into the nearest RAS+ order as float, or refuse it.
 
     Values below zero become zero: magnitude images have none, resampling makes some.
 
@@ -53,7 +51,7 @@ def check_series_grid(shape: tuple[int, ...], affine: NDArray) -> None:
     if len(shape) != 4:
         raise BadInputError(
             f"is not a series of three-dimensional volumes (its size is {size}); "
-            "give one 4-D diffusion series"
+            "give one 4-D series"
         )
     if min(shape[:3]) < MIN_SLICES:
         raise BadInputError(
@@ -90,12 +88,8 @@ def check_volumes(series: NDArray) -> None:
         )
 
 
-def same_grid(
-    shape: tuple[int, ...], affine: NDArray, other_shape: tuple[int, ...], other_affine: NDArray
-) -> bool:
-    """Whether two grids are the same, the corners to a tenth of a millimetre."""
-    if tuple(shape[:3]) != tuple(other_shape[:3]):
-        return False
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape[:3]])).reshape(3, -1)
-    places = [a[:3, :3] @ corners + a[:3, 3:4] for a in (affine, other_affine)]
-    return bool(np.abs(places[0] - places[1]).max() < SAME_GRID)
+def listed(chosen: NDArray, most: int = 8) -> str:
+    """Numbers of the volumes chosen, counting from 0, in words."""
+    numbers = np.flatnonzero(chosen)
+    text = ", ".join(map(str, numbers[:most])) + (", ..." if len(numbers) > most else "")
+    return f"volume{'s' if len(numbers) > 1 else ''} {text}, counting from 0"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from alsflow.nodes.motion_metrics import framewise_displacement, rms_displacement
+from alsflow.nodes.epi.motion_metrics import framewise_displacement, rms_displacement
 
 CENTRE = np.array([10.0, -20.0, 30.0])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from alsflow.nodes.coregister import (
+from alsflow.nodes.epi.coregister import (
     Boundary,
     boundary,
     contrast_across,

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from alsflow.nodes.dwi.pose import EDDY_RADIUS, Frame, Poses
+from alsflow.nodes.epi.pose import EDDY_RADIUS, Frame, Poses
 
 
 @numba.njit(fastmath=True, inline="always")

@@ -1,0 +1,1 @@
+"""Echo-planar series of any contrast: grids, poses of the head, and one interpolation."""

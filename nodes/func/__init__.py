@@ -1,0 +1,1 @@
+"""Resting-state functional series, from the volumes to connectivity maps."""
