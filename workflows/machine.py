@@ -8,13 +8,15 @@ import shutil
 import sys
 from pathlib import Path
 
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
+# Loops over voxels, whose results do not depend on the number of threads, and libraries whose sums
+# do: these have one thread always.
+THREADED = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+UNTHREADED = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
+    "BLIS_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -52,8 +54,8 @@ def available_memory_mb() -> int:
 
 def limit_threads(number: int) -> None:
     """Threads of this process and those that it starts; libraries read it when imported."""
-    for name in THREAD_VARIABLES:
-        os.environ[name] = str(number)
+    os.environ.update(dict.fromkeys(THREADED, str(number)))
+    os.environ.update(dict.fromkeys(UNTHREADED, "1"))
 
 
 def free_mb(folder: Path) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - its usual name
 from numpy.typing import NDArray
@@ -10,6 +13,20 @@ from alsflow.nodes.anat.morphology import erode
 
 OTSU_BINS = 128
 FIELD_LIMITS = (0.2, 5.0)  # a field outside these is no receive field
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let ITK use one thread: the sums of N4's inner filters depend on their number.
+
+    Those filters follow the global default, not the number that N4 itself was given.
+    """
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def n4_field(
@@ -55,10 +72,10 @@ def n4_field(
         whole.CopyInformation(image)
         inside = sitk.Shrink(whole, steps)
     fit = sitk.N4BiasFieldCorrectionImageFilter()
-    fit.SetNumberOfThreads(1)  # sums over threads would make the result depend on their number
     fit.SetMaximumNumberOfIterations(list(iterations))
-    fit.Execute(coarse, inside)
-    log_field = sitk.GetArrayFromImage(fit.GetLogBiasFieldAsImage(image)).T
+    with _one_thread():
+        fit.Execute(coarse, inside)
+        log_field = sitk.GetArrayFromImage(fit.GetLogBiasFieldAsImage(image)).T
     field = np.exp(log_field - np.median(log_field if mask is None else log_field[mask]))
     return np.clip(field, *FIELD_LIMITS).astype(np.float32)
 
