@@ -20,6 +20,7 @@ from alsflow.interfaces.images import load, save
 from alsflow.interfaces.volumes import write_table
 from alsflow.interfaces.warps import load_warp, save_warp
 from alsflow.nodes.anat.volumes import coarse_points
+from alsflow.nodes.dwi.measures import METRICS
 from alsflow.nodes.dwi.profile import course, lower_end, tract_profile, warped_course
 from alsflow.nodes.dwi.tracts import (
     Tract,
@@ -34,7 +35,6 @@ from alsflow.nodes.dwi.tracts import (
 from alsflow.nodes.geometry import apply_affine, grid_points, voxel_volume
 from alsflow.nodes.spaces import in_space
 
-METRICS = ("fa", "md", "ad", "rd")
 SIDES = ("left", "right")
 SIDE_WORD = re.compile(r"(^|[_\- ])(left|right|lh|rh|l|r)(?=$|[_\- ])", re.IGNORECASE)
 # Where the course of a tract begins: grey nuclei of the Neuromorphometrics atlas; others begin

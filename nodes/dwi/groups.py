@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alsflow.nodes.dwi.gradients import Gradients
+from alsflow.nodes.dwi.gradients import B0_MAX, Gradients, shells
 
 FEWEST = 6  # volumes of a shell that predict each other
-SHELL_GAP = 100.0  # s/mm2 between the b-values of two shells
 
 
 @dataclass(frozen=True)
@@ -32,18 +31,15 @@ class Group:
     polarity: int = 0
 
 
-def shells(gradients: Gradients) -> list[NDArray]:
+def weighted_shells(gradients: Gradients) -> list[NDArray]:
     """Numbers of the weighted volumes of each shell, by rising b-value."""
-    weighted = np.flatnonzero(~gradients.b0)
-    order = weighted[np.argsort(gradients.bvals[weighted], kind="stable")]
-    breaks = np.flatnonzero(np.diff(gradients.bvals[order]) > SHELL_GAP) + 1
-    return [np.sort(part) for part in np.split(order, breaks) if len(part)]
+    return [shell.volumes for shell in shells(gradients.bvals) if shell.b > B0_MAX]
 
 
 def groups_of(gradients: Gradients, signs: NDArray, apart: bool) -> tuple[Group, ...]:
     """b0s and shells that are aligned among themselves; each polarity apart if asked for."""
     kinds = [(np.flatnonzero(gradients.b0), False)]
-    kinds += [(volumes, True) for volumes in shells(gradients)]
+    kinds += [(volumes, True) for volumes in weighted_shells(gradients)]
     sides = [1, -1] if apart and len(np.unique(signs)) > 1 else [0]
     groups = []
     for volumes, weighted in kinds:

@@ -27,7 +27,7 @@ from alsflow.nodes.dwi.group_link import (
     spread_points,
     walk_offset,
 )
-from alsflow.nodes.dwi.groups import FEWEST, Group, groups_of, shells
+from alsflow.nodes.dwi.groups import FEWEST, Group, groups_of, weighted_shells
 from alsflow.nodes.dwi.normal import (
     FIRST_TERM,
     GAIN_SD,
@@ -207,7 +207,7 @@ def _check(signal: NDArray, gradients: Gradients, mask: NDArray) -> None:
             "is measured against such a volume."
         )
     weighted = int((~gradients.b0).sum())
-    if weighted > 0 and max(len(v) for v in shells(gradients)) < FEWEST:
+    if weighted > 0 and max(len(v) for v in weighted_shells(gradients)) < FEWEST:
         raise BadInputError(
             f"No shell of the {weighted} diffusion-weighted volumes has {FEWEST} or more "
             "directions: they cannot be aligned on each other. Switch motion correction off for "

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from alsflow.nodes.distortion.phase_encoding import PhaseEncoding
 from alsflow.nodes.dwi.gradients import B0_MAX, Gradients
+from alsflow.nodes.dwi.measures import METRICS
 from alsflow.nodes.geometry import apply_affine
 from alsflow.nodes.simulate.anatomy import LATTICE_SPACING, Anatomy, to_template
 from alsflow.nodes.simulate.echo_planar import (
@@ -53,7 +54,6 @@ SD_FA, SD_TRACT, SD_AD = 0.03, 0.015, 0.015  # between people: all tracts, one t
 FA_PER_YEAR = -0.001  # relative, from the reference age on
 CORE = 0.5  # share of a voxel from which on it is the core of a tract
 WHITE_CLASSES = ("white", "brainstem", "cord")
-PARAMETERS = {"fa": "1", "md": "mm2/s", "ad": "mm2/s", "rd": "mm2/s"}
 
 # Signal density at this repetition time, T2 (s) and diffusivity (mm2/s) at 3 T, fat suppressed.
 RELAXATION: dict[str, tuple[float, float, float]] = {
@@ -534,7 +534,7 @@ def tract_measures(tensor: NDArray, fractions: NDArray) -> dict[str, tuple[float
     values = tensor_parameters(tensor[core])
     weights = np.where(fractions[core] >= CORE, fractions[core], 0)
     found = {}
-    for parameter, unit in PARAMETERS.items():
+    for parameter, unit in METRICS.items():
         for row, name in enumerate(MEASURED):
             for side, columns in (("left", [0]), ("right", [1]), ("both", [0, 1])):
                 weight = weights[:, row, columns].sum(1).astype(np.float64)
