@@ -8,7 +8,8 @@ from phantoms import diffusion_phantom, displacement_error, scheme, shift_at
 
 from alsflow.nodes.dwi import motion
 from alsflow.nodes.dwi.gradients import Gradients
-from alsflow.nodes.dwi.motion import estimate_motion, shells
+from alsflow.nodes.dwi.groups import weighted_shells
+from alsflow.nodes.dwi.motion import estimate_motion
 from alsflow.nodes.epi.pose import frame_of, poses_of, still
 from alsflow.nodes.errors import BadInputError
 
@@ -101,7 +102,7 @@ def test_two_shells_share_the_law():
     phantom = diffusion_phantom(np.random.default_rng(4), gradients)
     before, after = errors(phantom, estimated(phantom))
     assert before.mean() > 1.0
-    for shell in shells(gradients):
+    for shell in weighted_shells(gradients):
         assert after[shell].mean() < 0.4 * before[shell].mean()
 
 
@@ -159,7 +160,7 @@ def test_what_cannot_be_used_is_refused():
 
 def test_shells_are_told_apart_by_gaps():
     weights = np.array([0, 995, 2000, 1005, 1990, 5, 1000], float)
-    found = shells(Gradients(weights, np.zeros((7, 3))))
+    found = weighted_shells(Gradients(weights, np.zeros((7, 3))))
     assert [part.tolist() for part in found] == [[1, 3, 6], [2, 4]]
 
 
