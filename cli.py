@@ -153,6 +153,14 @@ def _add_processing(group: argparse._ArgumentGroup) -> None:
         help="settings; the command line overrides them",
     )
     add("--anat-engine", metavar="NAME", help="cat (default), cat12, spm12 or precomputed")
+    add("--task-id", nargs="+", metavar="TASK", help="functional runs to take, by their task")
+    add(
+        "--dummy-scans",
+        type=volumes,
+        metavar="N",
+        help="first volumes of a functional run to leave out, or auto (default 4)",
+    )
+    add("--denoising", metavar="NAME", help="preset of the functional stream, or a TOML file")
     add(
         "--force",
         nargs="+",
@@ -267,6 +275,13 @@ def _machine() -> dict[str, Any]:
     return {"nprocs": available_processes(), "mem_mb": available_memory_mb(), "omp_nthreads": 0}
 
 
+def volumes(text: str) -> int | str:
+    """Check a number of volumes, or ``auto``."""
+    if text == "auto" or text.isdecimal():
+        return text if text == "auto" else int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number of volumes nor auto")
+
+
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """Collect the settings that the command line names."""
     names = ("bids_dir", "output_dir", "work_dir", "modalities", "force", "nprocs", "omp_nthreads",
@@ -278,6 +293,14 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {name: value for name, value in given.items() if value is not None}
     if arguments.anat_engine:
         given["anat"] = {"engine": arguments.anat_engine}
+    func = {
+        "task": arguments.task_id and [label.removeprefix("task-") for label in arguments.task_id],
+        "dummy_scans": arguments.dummy_scans,
+        "denoising": arguments.denoising,
+    }
+    func = {name: value for name, value in func.items() if value is not None}
+    if func:
+        given["func"] = func
     if arguments.derivatives:
         given["derivatives"] = dict(_pair(text) for text in arguments.derivatives)
     return given

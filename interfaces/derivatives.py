@@ -10,6 +10,7 @@ from pathlib import Path
 from nipype.interfaces.base import (
     DynamicTraitedSpec,
     File,
+    InputMultiObject,
     OutputMultiPath,
     TraitedSpec,
     Undefined,
@@ -39,6 +40,10 @@ class _SaveOutputsInputSpec(DynamicTraitedSpec, CodedInputSpec):
         desc="path below the output folder, by key",
     )  # fmt: skip
     sidecars = traits.Dict(traits.Str, traits.Dict, desc="content of the JSON file, by key")
+    members = traits.Dict(
+        traits.Str, traits.Dict, hash_files=False, desc="paths by member, of keys of many files"
+    )
+    optional = traits.List(traits.Str, desc="keys that need not have been made")
     factual = traits.List(traits.Str, desc="keys whose sidecar also holds facts_file")
     facts_file = File(exists=True, desc="JSON: what was really done")
 
@@ -48,34 +53,71 @@ class _SaveOutputsOutputSpec(TraitedSpec):
 
 
 class SaveOutputs(CodedInterface):
-    """Copy finished files and write their sidecars; one input ``<key>_file`` for each key."""
+    """Copy finished files and write their sidecars.
+
+    One input ``<key>_file`` for each key, or a list ``<key>_files`` for a key of many files, one
+    for each member, whose name ends with ``_<member>``. What an earlier run left of an output that
+    is optional and was not made now is removed.
+    """
 
     input_spec = _SaveOutputsInputSpec
     output_spec = _SaveOutputsOutputSpec
     _code = (copy_whole,)
 
-    def __init__(self, keys=(), **inputs):
-        self._keys = list(keys)
+    def __init__(self, keys=(), many=(), **inputs):
+        self._keys, self._many = list(keys), list(many)
         super().__init__(**inputs)
-        for key in self._keys:
-            self.inputs.add_trait(f"{key}_file", File(exists=True, desc=f"file of {key}"))
-            self.inputs.trait_setq(**{f"{key}_file": Undefined})
+        traits_of = {f"{key}_file": File(exists=True, desc=f"file of {key}") for key in keys}
+        traits_of |= {
+            f"{key}_files": InputMultiObject(File(exists=True), desc=f"files of {key}")
+            for key in many
+        }
+        for name, trait in traits_of.items():
+            self.inputs.add_trait(name, trait)
+            self.inputs.trait_setq(**{name: Undefined})
 
     def _run_interface(self, runtime):
-        sources = {key: getattr(self.inputs, f"{key}_file") for key in self._keys}
-        if missing := [key for key, path in sources.items() if not isdefined(path)]:
-            raise RuntimeError(f"outputs were not made: {', '.join(missing)}")
+        files = self._files()
+        optional = self.inputs.optional if isdefined(self.inputs.optional) else []
+        missing = [key for key, _, source in files if source is None and key not in optional]
+        if missing:
+            raise RuntimeError(f"outputs were not made: {', '.join(dict.fromkeys(missing))}")
         sidecars = self.inputs.sidecars if isdefined(self.inputs.sidecars) else {}
         if isdefined(self.inputs.facts_file):
             facts = json.loads(Path(self.inputs.facts_file).read_text(encoding="utf-8"))
             sidecars = sidecars | {key: sidecars[key] | facts for key in self.inputs.factual}
         written = []
-        for key, source in sources.items():
-            target = Path(self.inputs.folder) / self.inputs.targets[key]
-            copy_whole(Path(source), target)
+        for key, target, source in files:
+            beside = target.with_name(target.name.partition(".")[0] + ".json")
+            if source is None:
+                target.unlink(missing_ok=True)
+                if key in sidecars:
+                    beside.unlink(missing_ok=True)
+                continue
+            copy_whole(source, target)
             written.append(str(target))
             if key in sidecars:
-                beside = target.with_name(target.name.partition(".")[0] + ".json")
                 written.append(write_json(sidecars[key], beside))
         self._results["out_files"] = written
         return runtime
+
+    def _files(self) -> list[tuple[str, Path, Path | None]]:
+        """Key, place in the output folder and source of every file; None where it is not made."""
+        folder, found = Path(self.inputs.folder), []
+        for key in self._keys:
+            path = getattr(self.inputs, f"{key}_file")
+            source = Path(path) if isdefined(path) else None
+            found.append((key, folder / self.inputs.targets[key], source))
+        for key in self._many:
+            paths = getattr(self.inputs, f"{key}_files")
+            made = {member_of(path): Path(path) for path in (paths if isdefined(paths) else [])}
+            targets = self.inputs.members[key]
+            if unknown := sorted(set(made) - set(targets)):
+                raise RuntimeError(f"{key} has no member {', '.join(unknown)}")
+            found += [(key, folder / target, made.get(name)) for name, target in targets.items()]
+        return found
+
+
+def member_of(path: str | Path) -> str:
+    """Which of many files this is: the end of its name, as in ``z_precentral.nii.gz``."""
+    return Path(path).name.partition(".")[0].rpartition("_")[2]

@@ -38,7 +38,8 @@ NORMALISED = ("to_native_file", "to_template_file", "jacobian_file", "fit_file",
               "modulated_wm_file", "smooth_gm_file", "smooth_wm_file")  # fmt: skip
 MEASURED = ("labels_file", "label_names_file", "deep_labels_file", "deep_label_names_file",
             "measures_file", "morph_file", "deep_morph_file", "qc_file")  # fmt: skip
-SHARED = (*MAPS[:5], "to_template_file", "qc_file")  # what other streams take
+# what other streams take
+SHARED = (*MAPS[:5], "to_template_file", "to_native_file", "labels_file", "qc_file")
 FIGURES = ("outline", "tissue", "atlas", "template")
 
 
@@ -93,8 +94,10 @@ def init_anat_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     outputnode = port("outputnode", *SHARED)
     workflow.connect([
         (segmentation_wf, outputnode, [(f"outputnode.{field}", field) for field in MAPS[:5]]),
-        (normalise_wf, outputnode, [("outputnode.to_template_file", "to_template_file")]),
-        (measure_wf, outputnode, [("outputnode.qc_file", "qc_file")]),
+        (normalise_wf, outputnode, [(f"outputnode.{field}", field) for field in
+                                    ("to_template_file", "to_native_file")]),
+        (measure_wf, outputnode, [(f"outputnode.{field}", field) for field in
+                                  ("labels_file", "qc_file")]),
     ])  # fmt: skip
     if settings.anat.engine == "cat":
         workflow.connect(segmentation_wf, "outputnode.bias_file", judge, "bias_file")

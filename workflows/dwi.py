@@ -14,7 +14,7 @@ from alsflow.interfaces.distortion import FieldFromGre, FieldFromPair
 from alsflow.interfaces.dwi_fields import BrainSeen, ColourFa, FirstB0, SteadyWarp
 from alsflow.interfaces.dwi_measures import MeasureDwi
 from alsflow.interfaces.dwi_motion import CorrectSeries, EstimateMotion
-from alsflow.interfaces.dwi_plan import DwiPlan, gre_inputs, pair_inputs, plan_dwi
+from alsflow.interfaces.dwi_plan import DwiPlan, gre_inputs, pair_inputs
 from alsflow.interfaces.dwi_prep import (
     CheckGradients,
     CorrectDrift,
@@ -35,7 +35,7 @@ from alsflow.interfaces.report_dwi import (
 from alsflow.nodes.dwi.measures import TRACTS
 from alsflow.nodes.errors import BadInputError
 from alsflow.workflows.anat import SHARED
-from alsflow.workflows.outputs import sink
+from alsflow.workflows.outputs import dwi_plan, sink
 from alsflow.workflows.ports import port
 from alsflow.workflows.settings import DwiSettings, Settings
 
@@ -74,8 +74,7 @@ def init_dwi_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     settings : Settings
         Settings of the run.
     """
-    files = (visit.files["dwi"], visit.files.get("fmap", ()))
-    plan = plan_dwi(*files, settings.bids_dir, settings.dwi.distortion != "none")
+    plan = dwi_plan(visit, settings)
     read = dict.fromkeys([*(run.path for run in plan.runs), *plan.distortion.files])
     sources = [f"bids:raw:{path.relative_to(settings.bids_dir)}" for path in read]
     workflow = Workflow(name="dwi_wf")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,8 @@ from nipype.pipeline.engine import Node
 from alsflow.interfaces.atlas import resolve_deep_atlas, resolve_tract_atlas
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.derivatives import SaveOutputs
-from alsflow.interfaces.dwi_plan import plan_dwi
+from alsflow.interfaces.dwi_plan import DwiPlan, plan_dwi
+from alsflow.interfaces.func_plan import FuncPlan, plan_func
 from alsflow.interfaces.template import SPACE
 from alsflow.workflows.settings import Settings
 
@@ -26,9 +27,11 @@ def declared() -> dict[str, dict[str, dict[str, Any]]]:
     return tomllib.loads(text)
 
 
-def names(visit: Visit, settings: Settings) -> dict[str, Any]:
+def names(stream: str, visit: Visit, settings: Settings) -> dict[str, Any]:
     """What the braces of the table stand for."""
+    task = func_plan(visit, settings).task.replace("+", "") if stream == "func" else ""
     return {
+        "series": f"{visit.prefix}_task-{task}" if task else "",
         "folder": visit.folder,
         "prefix": visit.prefix,
         "space": SPACE,
@@ -39,7 +42,17 @@ def names(visit: Visit, settings: Settings) -> dict[str, Any]:
         "smoothing": settings.anat.smoothing,
         "tract_atlas": resolve_tract_atlas(settings.dwi.tract_atlas),
         "fit": settings.dwi.fit,
+        "denoising": settings.func.denoising,
+        "threshold": settings.func.threshold,
+        "map_smoothing": settings.func.smoothing,
+        "resolution": f"{settings.func.template_voxel:g}".replace(".", "p"),
+        "resolution_text": f"{settings.func.template_voxel:g} mm isotropic",
     }
+
+
+def members(entry: dict[str, Any], settings: Settings) -> list[str]:
+    """Names that a path stands for that is declared with ``each``; empty for the others."""
+    return [seed["name"] for seed in settings.func.seeds] if entry.get("each") == "seed" else []
 
 
 def conditions(stream: str, visit: Visit, settings: Settings) -> set[str]:
@@ -48,16 +61,28 @@ def conditions(stream: str, visit: Visit, settings: Settings) -> set[str]:
     holding = {
         "deep": deep != settings.anat.cortical_atlas,
         "denoise": settings.dwi.denoise,
-        "distortion": stream == "dwi" and undistorted(visit, settings),
+        "distortion": stream in PLANS and PLANS[stream](visit, settings).distortion.kind != "none",
     }
     return {name for name, holds in holding.items() if holds}
 
 
-def undistorted(visit: Visit, settings: Settings) -> bool:
-    """Whether a pair or a field map serves the diffusion series of a visit."""
+def dwi_plan(visit: Visit, settings: Settings) -> DwiPlan:
+    """What is joined and what undistorts it, in the diffusion stream of a visit."""
     files = (visit.files.get("dwi", ()), visit.files.get("fmap", ()))
-    plan = plan_dwi(*files, settings.bids_dir, settings.dwi.distortion != "none")
-    return plan.distortion.kind != "none"
+    return plan_dwi(*files, settings.bids_dir, settings.dwi.distortion != "none")
+
+
+def func_plan(visit: Visit, settings: Settings) -> FuncPlan:
+    """The same for the functional stream."""
+    files = (visit.files.get("bold", ()), visit.files.get("fmap", ()))
+    undistort = settings.func.distortion != "none"
+    return plan_func(*files, settings.bids_dir, undistort, settings.func.task)
+
+
+PLANS: dict[str, Callable[[Visit, Settings], DwiPlan | FuncPlan]] = {
+    "dwi": dwi_plan,
+    "func": func_plan,
+}
 
 
 def wanted(stream: str, visit: Visit, settings: Settings) -> dict[str, dict[str, Any]]:
@@ -74,15 +99,16 @@ def output_path(key: str, visit: Visit, settings: Settings) -> Path:
     """Path of one output; `key` is ``stream.name``, such as ``anat.gm``."""
     stream, name = key.split(".")
     path = declared()[stream][name]["path"]
-    return settings.output_dir / path.format(**names(visit, settings))
+    return settings.output_dir / path.format(**names(stream, visit, settings))
 
 
 def requested(visit: Visit, stream: str, settings: Settings) -> dict[str, Path]:
     """All outputs that a stream must have produced to be done."""
-    known = names(visit, settings)
+    known = names(stream, visit, settings)
     return {
         key: settings.output_dir / entry["path"].format(**known)
         for key, entry in wanted(stream, visit, settings).items()
+        if not entry.get("optional")
     }
 
 
@@ -103,8 +129,8 @@ def _filled(value: Any, known: dict[str, Any]) -> Any:
 def sink(stream: str, visit: Visit, settings: Settings, *sources: str) -> Node:
     """Node that writes all outputs of a stream, one input ``<key>_file`` for each.
 
-    They land together, when the last is known: a stream that fails leaves nothing behind that
-    could be taken for whole.
+    An output declared with ``each`` has an input ``<key>_files``. They land together, when the
+    last is known: a stream that fails leaves nothing behind that could be taken for whole.
 
     Parameters
     ----------
@@ -117,13 +143,24 @@ def sink(stream: str, visit: Visit, settings: Settings, *sources: str) -> Node:
     *sources : str
         BIDS URIs of the raw files that they were made from.
     """
-    outputs, known = wanted(stream, visit, settings), names(visit, settings)
+    outputs, known = wanted(stream, visit, settings), names(stream, visit, settings)
+    many = {key: members(entry, settings) for key, entry in outputs.items() if "each" in entry}
     return Node(
         SaveOutputs(
-            keys=list(outputs),
+            keys=[key for key in outputs if key not in many],
+            many=list(many),
+            optional=[key for key, entry in outputs.items() if entry.get("optional")],
             factual=[key for key, entry in outputs.items() if entry.get("facts")],
             folder=str(settings.output_dir),
-            targets={key: entry["path"].format(**known) for key, entry in outputs.items()},
+            targets={
+                key: entry["path"].format(**known)
+                for key, entry in outputs.items()
+                if key not in many
+            },
+            members={
+                key: {name: outputs[key]["path"].format(**known, each=name) for name in found}
+                for key, found in many.items()
+            },
             sidecars={
                 key: sidecar(entry, known, sources)
                 for key, entry in outputs.items()

@@ -28,19 +28,29 @@ def init_dwi_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     return import_module("alsflow.workflows.dwi").init_dwi_stream_wf(visit, settings)
 
 
+def init_func_stream_wf(visit: Visit, settings: Settings) -> Workflow:
+    """Build the functional stream of one visit."""
+    return import_module("alsflow.workflows.func").init_func_stream_wf(visit, settings)
+
+
 # What can be asked for with --modalities: how it is built, the queries without whose files it
 # cannot run (the first is its own), those that it reads where there are any, and the streams
 # whose results it takes, by the ports of their outputnode.
 STREAMS: dict[str, Callable[[Visit, Settings], Workflow]] = {
     "anat": init_anat_stream_wf,
     "dwi": init_dwi_stream_wf,
+    "func": init_func_stream_wf,
 }
-REQUIRES: dict[str, tuple[str, ...]] = {"anat": ("t1w",), "dwi": ("dwi", "t1w")}
-READS: dict[str, tuple[str, ...]] = {"dwi": ("fmap",)}
+REQUIRES: dict[str, tuple[str, ...]] = {"anat": ("t1w",), "dwi": ("dwi", "t1w"), "func": ("bold", "t1w")}
+READS: dict[str, tuple[str, ...]] = {"dwi": ("fmap",), "func": ("fmap",)}
 TAKES: dict[str, dict[str, tuple[str, ...]]] = {
     "dwi": {
         "anat": ("t1w_file", "mask_file", "gm_file", "wm_file", "csf_file", "to_template_file",
                  "qc_file"),
+    },
+    "func": {
+        "anat": ("mask_file", "gm_file", "wm_file", "csf_file", "to_template_file",
+                 "to_native_file", "labels_file", "qc_file"),
     },
 }  # fmt: skip
 

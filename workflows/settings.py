@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 AnatEngine = Literal["cat", "cat12", "spm12", "precomputed"]
@@ -20,10 +21,11 @@ Drift = Literal["auto", "linear", "quadratic", "none"]
 Eddy = Literal["linear", "quadratic", "none"]
 Distortion = Literal["auto", "none"]
 TensorFit = Literal["WLS", "OLS", "RESTORE"]
+DummyScans = int | Literal["auto"]
 Check = Literal["bvecs"]  # what --force goes on in spite of
 
 # What --modalities may name, in the order in which they build on each other.
-STREAMS = ("anat", "dwi")
+STREAMS = ("anat", "dwi", "func")
 PROFILES = Path(__file__).parent / "data" / "profiles"
 
 
@@ -56,6 +58,30 @@ class DwiSettings:
     tract_atlas: str = "auto"  # hcp842 when it has been fetched, else juelich
     min_coverage: float = 0.7  # share of a tract below which its measures are n/a
     max_csf: float = 0.2  # share of a voxel above which it is left out of the means
+
+
+SEEDS: tuple[dict[str, Any], ...] = (
+    {"name": "precentralLeft", "kind": "region", "region": "precentral", "side": "left"},
+    {"name": "precentralRight", "kind": "region", "region": "precentral", "side": "right"},
+    {"name": "precentral", "kind": "region", "region": "precentral", "side": "both"},
+)
+
+
+@dataclass(frozen=True)
+class FuncSettings:
+    """How functional series are processed."""
+
+    task: tuple[str, ...] = ()  # none named: resting runs, or the only task that there is
+    dummy_scans: DummyScans = 4  # first volumes left out; "auto": until the signal is steady
+    slice_timing: bool = True
+    distortion: Distortion = "auto"  # from an opposite pair, else from a field map
+    denoising: str = "motion24+acompcor"  # a preset, or the path of one
+    censor_fd: float = 0.0  # mm; volumes that moved more are left out; 0: none
+    seeds: tuple[dict[str, Any], ...] = SEEDS
+    threshold: float = 0.25  # correlation from which a voxel counts as connected
+    alff_band: tuple[float, ...] = (0.01, 0.08)  # Hz
+    template_voxel: float = 2.0  # mm
+    smoothing: float = 8.0  # mm, full width at half maximum, in template space
 
 
 @dataclass(frozen=True)
@@ -91,6 +117,7 @@ class Settings:
     derivatives: dict[str, Path] = field(default_factory=dict)
     anat: AnatSettings = field(default_factory=AnatSettings)
     dwi: DwiSettings = field(default_factory=DwiSettings)
+    func: FuncSettings = field(default_factory=FuncSettings)
     group: GroupSettings = field(default_factory=GroupSettings)
 
 
@@ -190,9 +217,20 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
     if origin is dict and isinstance(value, Mapping):
         return {str(key): _convert(entry, arguments[1], f"{name}.{key}")
                 for key, entry in value.items()}  # fmt: skip
-    if origin is Union:
-        return value
+    if origin in (Union, UnionType):
+        return _either(value, arguments, name)
     return _plain(value, hint, name)
+
+
+def _either(value: Any, hints: tuple[Any, ...], name: str) -> Any:
+    """`value` as the first of several types that takes it."""
+    problems = []
+    for hint in hints:
+        try:
+            return _convert(value, hint, name)
+        except SettingsError as error:
+            problems.append(str(error).removesuffix("."))
+    raise SettingsError(f"{problems[0]}, and {problems[1]}.")
 
 
 def _plain(value: Any, hint: Any, name: str) -> Any:
@@ -223,6 +261,10 @@ def check(settings: Settings) -> None:
         "dwi.b_max": (settings.dwi.b_max, 500),
         "dwi.min_coverage": (settings.dwi.min_coverage, 0),
         "dwi.max_csf": (settings.dwi.max_csf, 0),
+        "func.censor_fd": (settings.func.censor_fd, 0),
+        "func.threshold": (settings.func.threshold, 0),
+        "func.template_voxel": (settings.func.template_voxel, 0.5),
+        "func.smoothing": (settings.func.smoothing, 0),
     }
     for name, (value, least) in limits.items():
         if not value >= least:

@@ -59,7 +59,7 @@ def parse_catalogue(text: str) -> Catalogue:
 
     A ``[[measure]]`` whose name holds ``{region}``, ``{tract}`` or ``{side}`` stands for one
     measure per region (or tract) and side; with ``range_of``, ``low`` and ``high`` are factors
-    on that range of the region or tract.
+    on that range of the region or tract; ``without`` names regions or tracts to pass over.
     """
     declared = tomllib.loads(text)
     families = {item["name"]: Family(**item) for item in declared["family"]}
@@ -78,7 +78,8 @@ def _expand(item: dict, declared: dict) -> list[Measure]:
     """Return the measures that one ``[[measure]]`` table stands for."""
     pattern = item["name"]
     kind = next((kind for kind in PLACES if f"{{{kind}}}" in pattern), "")
-    places = declared.get(kind, []) if kind else [{}]
+    left_out = item.get("without", [])
+    places = [place for place in declared[kind] if place["name"] not in left_out] if kind else [{}]
     sides = item.get("sides", [""])
     return [
         _fill(item, kind, place, side, declared["source"])

@@ -64,3 +64,47 @@ def test_a_copy_that_fails_leaves_the_old_file_and_no_part(tmp_path, source, mon
         copy_whole(source, target)
     assert target.read_text() == "content"
     assert [path.name for path in target.parent.iterdir()] == ["map.nii.gz"]
+
+
+def maps(tmp_path, source, *seeds, **inputs):
+    members = {
+        "z": {seed: f"sub-01/func/sub-01_seed-{seed}_z.nii.gz" for seed in ("left", "foot")}
+    }
+    interface = SaveOutputs(
+        keys=["table"], many=["z"], folder=str(tmp_path / "out"), members=members,
+        targets={"table": "sub-01/sub-01_table.tsv"}, sidecars={"z": {"Description": "z."}},
+        **inputs,
+    )  # fmt: skip
+    interface.inputs.table_file = str(source)
+    files = [tmp_path / f"z_{seed}.nii.gz" for seed in seeds]
+    for path in files:
+        path.write_text(path.name)
+    interface.inputs.z_files = [str(path) for path in files]
+    return interface
+
+
+def test_a_key_of_many_files_has_one_for_each_member(tmp_path, source):
+    interface = maps(tmp_path, source, "foot", "left")
+    assert len(interface.run(cwd=str(tmp_path)).outputs.out_files) == 5
+    folder = tmp_path / "out" / "sub-01" / "func"
+    assert (folder / "sub-01_seed-left_z.nii.gz").read_text() == "z_left.nii.gz"
+    assert (folder / "sub-01_seed-foot_z.json").is_file()
+
+
+def test_what_is_optional_may_be_missing_and_nothing_old_stands_for_it(tmp_path, source):
+    folder = tmp_path / "out" / "sub-01" / "func"
+    folder.mkdir(parents=True)
+    for name in ("sub-01_seed-foot_z.nii.gz", "sub-01_seed-foot_z.json"):
+        (folder / name).write_text("from an earlier run")
+    with pytest.raises(RuntimeError, match="outputs were not made: z"):
+        maps(tmp_path, source, "left").run(cwd=str(tmp_path))
+    maps(tmp_path, source, "left", optional=["z"]).run(cwd=str(tmp_path))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "sub-01_seed-left_z.json", "sub-01_seed-left_z.nii.gz",
+    ]  # fmt: skip
+
+
+def test_a_file_that_belongs_to_no_member_is_an_error(tmp_path, source):
+    interface = maps(tmp_path, source, "hand")
+    with pytest.raises(RuntimeError, match="z has no member hand"):
+        interface.run(cwd=str(tmp_path))

@@ -43,15 +43,27 @@ def test_units_families_and_ranges_fit_together():
         share = measure.name.endswith("_tiv")
         unit = "1" if measure.name.endswith("_asymmetry") else "%" if share else "mL"
         unit = METRICS[measure.name[:2]] if measure.stream == "dwi" else unit
+        unit = "1" if measure.stream == "func" else unit
         assert measure.unit == unit, measure.name
         assert measure.low < measure.high
         assert measure.range_source
         assert measure.expected in ("lower", "higher", "none", "unknown")
         assert "{" not in measure.label + measure.description
-    assert [f.name for f in catalogue().families.values() if f.primary] == ["motor", "tract_fa"]
+    assert [f.name for f in catalogue().families.values() if f.primary] == [
+        "motor",
+        "tract_fa",
+        "motor_connectivity",
+    ]
     left, both = describe("gmv_striatum_left"), describe("gmv_striatum_both")
     assert left.low == pytest.approx(0.4 * both.low)
     assert left.high == pytest.approx(0.6 * both.high)
+
+
+def test_a_seed_is_not_measured_with_itself():
+    names = {m.name for m in catalogue().measures.values() if m.stream == "func"}
+    assert "fc_precentral_thalamus_both" in names
+    assert "fc_precentral_precentral_both" not in names
+    assert {"alff_precentral_left", "reho_striatum_both", "fc_motor_interhemispheric"} <= names
 
 
 def test_an_unknown_measure_is_refused():
