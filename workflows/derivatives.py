@@ -19,8 +19,11 @@ BIDS_VERSION = "1.10.0"
 BIDSIGNORE = """\
 *.html
 *_measures.tsv
+*_boldmap.*
 *_morph.tsv
 *_qc.json
+*_relmat.tsv
+*_statmap.*
 *_vbm.nii.gz
 *_xfm.*
 features*
