@@ -50,7 +50,8 @@ class LoadBold(CodedInterface):
     def _run_interface(self, runtime):
         paths = [Path(path) for path in self.inputs.in_files]
         series: list[NDArray] = []
-        affines, dropped = [], []
+        affines: list[NDArray] = []
+        dropped: list[int] = []
         for path in paths:
             run, affine, drop = load_run(path, self.inputs.dummy_scans)
             if series and not same_grid(series[0].shape, affines[0], run.shape, affine):
