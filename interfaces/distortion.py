@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -151,23 +152,42 @@ class FieldFromGre(CodedInterface):
     def _field(self) -> tuple[NDArray, NDArray]:
         """Field in Hz and its affine."""
         inputs = self.inputs
-        magnitude, affine = read_first(inputs.magnitude_file)
-        images = [read_first(path)[0] for path in inputs.phase_files]
-        if any(image.shape != magnitude.shape for image in images):
-            names = ", ".join(Path(path).name for path in inputs.phase_files)
-            raise BadInputError(
-                f"{names} and {Path(inputs.magnitude_file).name} differ in size; "
-                "they must come from one acquisition"
-            )
-        units = inputs.units if isdefined(inputs.units) else None
-        if inputs.ready:
-            return field_from_map(images[0], magnitude, affine, units or "Hz"), affine
-        if not isdefined(inputs.echo_times):
-            raise BadInputError(
-                f"{Path(inputs.phase_files[0]).name} has no echo times in its metadata; "
-                "write EchoTime1 and EchoTime2 in seconds"
-            )
-        phases = [phase_to_radians(image, units) for image in images]
-        difference = phases[0] if len(phases) == 1 else wrapped_difference(*phases)
-        rng = np.random.default_rng(SEED)
-        return field_from_phase(difference, magnitude, affine, inputs.echo_times, rng), affine
+        field, _, affine = field_of_map(
+            inputs.phase_files,
+            inputs.magnitude_file,
+            ready=inputs.ready,
+            units=inputs.units if isdefined(inputs.units) else None,
+            echo_times=inputs.echo_times if isdefined(inputs.echo_times) else None,
+        )
+        return field, affine
+
+
+def field_of_map(
+    phase_files: Sequence[str],
+    magnitude_file: str,
+    *,
+    ready: bool,
+    units: str | None,
+    echo_times: tuple[float, float] | None,
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Field in Hz, magnitude and affine of a gradient-echo map, in nearest RAS+ order."""
+    magnitude, affine = read_first(magnitude_file)
+    images = [read_first(path)[0] for path in phase_files]
+    if any(image.shape != magnitude.shape for image in images):
+        names = ", ".join(Path(path).name for path in phase_files)
+        raise BadInputError(
+            f"{names} and {Path(magnitude_file).name} differ in size; "
+            "they must come from one acquisition"
+        )
+    if ready:
+        return field_from_map(images[0], magnitude, affine, units or "Hz"), magnitude, affine
+    if echo_times is None:
+        raise BadInputError(
+            f"{Path(phase_files[0]).name} has no echo times in its metadata; "
+            "write EchoTime1 and EchoTime2 in seconds"
+        )
+    phases = [phase_to_radians(image, units) for image in images]
+    difference = phases[0] if len(phases) == 1 else wrapped_difference(*phases)
+    rng = np.random.default_rng(SEED)
+    field = field_from_phase(difference, magnitude, affine, echo_times, rng)
+    return field, magnitude, affine

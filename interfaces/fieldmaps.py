@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 
+from alsflow.interfaces.images import read_grid
 from alsflow.interfaces.sidecars import read_sidecar, split_name
 from alsflow.nodes.distortion.phase_encoding import PhaseEncoding, from_sidecar
 from alsflow.nodes.errors import BadInputError
@@ -146,16 +146,8 @@ def _same_session(run: _Image, other: _Image) -> bool:
     return all(run.entities.get(key) == other.entities.get(key) for key in ("sub", "ses"))
 
 
-def _header(image: _Image) -> tuple[tuple[int, ...], np.ndarray]:
-    try:
-        stored = cast(nib.Nifti1Image, nib.load(image.path))
-    except (ImageFileError, OSError, EOFError) as error:
-        raise BadInputError(f"cannot be read as an image ({error})") from error
-    return stored.shape[:3], np.asarray(stored.affine)
-
-
 def _encoding(image: _Image) -> PhaseEncoding:
-    shape, affine = _header(image)
+    shape, affine = read_grid(image.path)
     return from_sidecar(image.meta, affine, shape)
 
 
@@ -167,29 +159,33 @@ def _pairs(
 ) -> tuple[list[_Candidate], list[str]]:
     """Pairs of opposite phase encoding that images make with the run or with each other."""
     suffixes = {"epi", "dwi"} if run.suffix == "dwi" else {"epi"}
-    with_encoding, notes = [], []
+    encoded, notes = [], []
     for image in images:
         if image.suffix in suffixes:
             try:
-                with_encoding.append((image, _encoding(image)))
+                encoded.append((image, _encoding(image)))
             except BadInputError as error:
                 notes.append(f"{image.path.name}: {error}")
-    found = []
-    for image, other in with_encoding:
+    found, apart = [], []
+    for image, other in encoded:
         problem = _no_partner(encoding, other)
-        if problem:
-            if (other.axis, other.sign) != (encoding.axis, encoding.sign):
-                notes.append(f"{image.path.name}: {problem}")
+        if not problem and (run.suffix == "dwi" or _same_contrast(run, image)):
+            found.append(_Candidate("pair", (run, image), (image,)))
             continue
-        reference = _reference(run, encoding, image, with_encoding)
-        if reference is None:
+        apart.append((image, other))
+        if problem and (other.axis, other.sign) != (encoding.axis, encoding.sign):
+            notes.append(f"{image.path.name}: {problem}")
+        elif not problem:
             notes.append(
                 f"{image.path.name}: its contrast is not that of the run, and no image like it "
-                "has the run's own polarity"
+                "of opposite encoding and known readout time is there"
             )
-            continue
-        sources = (image,) if reference is run else (image, reference)
-        found.append(_Candidate("pair", (reference, image), sources))
+    if run.suffix != "dwi":
+        couples, lacking = _couples(encoding, apart)
+        taken = {f"{image.path.name}:" for couple in couples for image in couple.images}
+        taken |= {f"{name}:" for name in lacking}
+        notes = [note for note in notes if not note.startswith(tuple(taken))] + [*lacking.values()]
+        found += couples
     return sorted(found, key=lambda c: c.images[1].suffix != "dwi"), notes
 
 
@@ -204,23 +200,36 @@ def _no_partner(encoding: PhaseEncoding, other: PhaseEncoding) -> str:
     return ""
 
 
-def _reference(
-    run: _Image,
-    encoding: PhaseEncoding,
-    opposite: _Image,
-    images: Sequence[tuple[_Image, PhaseEncoding]],
-) -> _Image | None:
-    """Image of the run's polarity to pair with `opposite`: the run, or one like `opposite`."""
-    if run.suffix == "dwi":
-        return run
-    for image, other in images:
-        like = image.suffix == opposite.suffix and _same_but_direction(image, opposite)
-        if like and (other.axis, other.sign) == (encoding.axis, encoding.sign):
-            return image
-    own, echo = (image.meta.get("EchoTime") for image in (run, opposite))
-    if not (isinstance(own, int | float) and isinstance(echo, int | float)):
-        return None
-    return run if abs(own - echo) <= SAME_ECHO else None
+def _couples(
+    encoding: PhaseEncoding, images: Sequence[tuple[_Image, PhaseEncoding]]
+) -> tuple[list[_Candidate], dict[str, str]]:
+    """Pairs that images make with each other, whatever the grid, readout time and axis of the run.
+
+    Their field serves the run by way of Hz, so that all three readout times must be known. The
+    first of a pair is the one of the run's polarity. Also what lacks only that, by name.
+    """
+    found, lacking = [], {}
+    for (first, ours), (second, theirs) in combinations(images, 2):
+        opposite = ours.axis == theirs.axis and ours.sign != theirs.sign
+        if not (opposite and _same_but_direction(first, second)):
+            continue
+        if None in (encoding.readout, ours.readout, theirs.readout):
+            lacking[first.path.name] = (
+                f"{first.path.name} and {second.path.name}: the TotalReadoutTime of the run and "
+                "of both must be known to take their field to the run"
+            )
+            continue
+        pair = (first, second)
+        if (theirs.axis, theirs.sign) == (encoding.axis, encoding.sign):
+            pair = (second, first)
+        found.append(_Candidate("pair", pair, pair))
+    return found, lacking
+
+
+def _same_contrast(first: _Image, second: _Image) -> bool:
+    own, echo = (image.meta.get("EchoTime") for image in (first, second))
+    known = isinstance(own, int | float) and isinstance(echo, int | float)
+    return known and abs(own - echo) <= SAME_ECHO  # type: ignore[operator]
 
 
 def _same_but_direction(first: _Image, second: _Image) -> bool:
@@ -296,7 +305,7 @@ def _likeness(run: _Image, candidate: _Candidate) -> Rule | None:
 
 
 def _same_grid(first: _Image, second: _Image) -> bool:
-    (shape, affine), (other_shape, other) = _header(first), _header(second)
+    (shape, affine), (other_shape, other) = read_grid(first.path), read_grid(second.path)
     return shape == other_shape and bool(np.allclose(affine, other, atol=SAME_PLACE))
 
 

@@ -8,7 +8,26 @@ from typing import cast
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
 from numpy.typing import DTypeLike, NDArray
+
+from alsflow.nodes.errors import BadInputError
+
+
+def open_image(path: str | Path) -> nib.Nifti1Image:
+    """Header of an image, its data unread; a file that is none is refused, not yet named."""
+    try:
+        return cast(nib.Nifti1Image, nib.load(path))
+    except (ImageFileError, OSError, EOFError, ValueError, KeyError) as error:
+        raise BadInputError(
+            f"cannot be read as an image ({error}); convert or copy it again"
+        ) from error
+
+
+def read_grid(path: str | Path) -> tuple[tuple[int, ...], NDArray]:
+    """Shape without volumes and affine of an image as stored; refused as by `open_image`."""
+    image = open_image(path)
+    return image.shape[:3], np.asarray(image.affine)
 
 
 def load(path: str | Path, dtype: DTypeLike = np.float32) -> tuple[NDArray, nib.Nifti1Image]:
@@ -20,7 +39,13 @@ def load(path: str | Path, dtype: DTypeLike = np.float32) -> tuple[NDArray, nib.
     return data.astype(dtype, copy=False), image
 
 
-def save(data: NDArray, affine: NDArray, path: str | Path, dtype: DTypeLike | None = None) -> str:
+def save(
+    data: NDArray,
+    affine: NDArray,
+    path: str | Path,
+    dtype: DTypeLike | None = None,
+    tr: float | None = None,
+) -> str:
     """Write one NIfTI-1 file whole or not at all; returns its path as text.
 
     Parameters
@@ -33,13 +58,17 @@ def save(data: NDArray, affine: NDArray, path: str | Path, dtype: DTypeLike | No
         Ends in ``.nii`` or ``.nii.gz``.
     dtype : dtype, optional
         Type on disk; by default that of `data`, with 64-bit floats narrowed to 32.
+    tr : float, optional
+        Time between the volumes of a series, s, for the header.
     """
     path = Path(path)
     if dtype is None:
         dtype = np.uint8 if data.dtype == bool else data.dtype
         dtype = np.float32 if dtype == np.float64 else dtype
     image = nib.Nifti1Image(np.asarray(data).astype(dtype, copy=False), affine)
-    image.header.set_xyzt_units("mm")
+    image.header.set_xyzt_units("mm", None if tr is None else "sec")
+    if tr is not None:
+        image.header["pixdim"][4] = tr
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     return write_image(image, path)

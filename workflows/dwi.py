@@ -14,7 +14,7 @@ from alsflow.interfaces.distortion import FieldFromGre, FieldFromPair
 from alsflow.interfaces.dwi_fields import BrainSeen, ColourFa, FirstB0, SteadyWarp
 from alsflow.interfaces.dwi_measures import MeasureDwi
 from alsflow.interfaces.dwi_motion import CorrectSeries, EstimateMotion
-from alsflow.interfaces.dwi_plan import DwiPlan, gre_inputs, pair_inputs
+from alsflow.interfaces.dwi_plan import DwiPlan
 from alsflow.interfaces.dwi_prep import (
     CheckGradients,
     CorrectDrift,
@@ -25,6 +25,7 @@ from alsflow.interfaces.dwi_prep import (
     UnringDwi,
 )
 from alsflow.interfaces.dwi_tracts import MeasureTracts, WarpTracts, region_groups
+from alsflow.interfaces.epi_plan import gre_inputs, pair_inputs
 from alsflow.interfaces.report_dwi import (
     DrawDistortion,
     DrawMotion,
