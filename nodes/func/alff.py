@@ -122,7 +122,7 @@ def _run_amplitudes(
     tr: float,
     band: tuple[float, float],
 ) -> tuple[NDArray, NDArray]:
-    """ALFF and fALFF (v,) of the volumes `chosen`, seen at `times` (in TR) of a run of `length`."""
+    """ALFF and fALFF (v,) of the volumes `chosen`, seen at `times` of a run of `length` volumes."""
     waves = np.arange(1, length // 2 + 1)
     basis = wave_basis(times, waves, length)
     frequencies = waves / (length * tr)
