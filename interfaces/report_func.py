@@ -1,0 +1,264 @@
+"""Pictures of the functional stream of one person as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
+from numpy.typing import NDArray
+
+from alsflow.interfaces.anat import DEEP_GREY
+from alsflow.interfaces.base import CodedInputSpec, CodedInterface
+from alsflow.interfaces.func_local import fitting, read_json, read_kept
+from alsflow.interfaces.images import load
+from alsflow.interfaces.report_dwi import _Drawing, on_grid, read_table
+from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.report.diffusion import draw_edges
+from alsflow.nodes.report.functional import R_SHOWN, draw_connectivity, draw_seeds, draw_tsnr
+from alsflow.nodes.report.functional_charts import (
+    TRACES,
+    carpet_rows,
+    draw_carpet,
+    draw_matrix,
+    thinned,
+)
+
+
+def read_text_table(path: str | Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Table of seeds or regions, an empty cell an empty text."""
+    table = pd.read_csv(path, sep="\t", keep_default_na=False)
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise BadInputError(f"{Path(path).name} has no column {', '.join(missing)}")
+    return table
+
+
+class _DrawCarpetInputSpec(CodedInputSpec):
+    bold_file = File(exists=True, mandatory=True, desc="realigned series, not denoised")
+    denoised_file = File(exists=True, desc="denoised series, all volumes or those kept")
+    tissue_file = File(exists=True, mandatory=True, desc="fractions of GM, WM and CSF")
+    mask_file = File(exists=True, mandatory=True, desc="brain that every volume shows")
+    confounds_file = File(exists=True, mandatory=True, desc=f"TSV, a row per volume: {TRACES}")
+    load_info_file = File(exists=True, mandatory=True, desc="JSON: TR")
+    kept_file = File(exists=True, desc="TSV, column kept: 1 for volumes not censored")
+    regions_file = File(exists=True, desc="label of each voxel, for deep grey matter")
+    regions_table_file = File(exists=True, desc="TSV: index and name of each label")
+    deep = traits.List(
+        traits.Str, list(DEEP_GREY), usedefault=True, desc="parts of the names of deep regions"
+    )
+
+
+class _DrawCarpetOutputSpec(TraitedSpec):
+    carpet_file = File(exists=True, desc="motion over the series of all tissues, PNG")
+
+
+class DrawCarpet(_Drawing, CodedInterface):
+    """Draw motion and carpet, without a denoised series the one before alone.
+
+    See `nodes.report.functional_charts`.
+    """
+
+    input_spec = _DrawCarpetInputSpec
+    output_spec = _DrawCarpetOutputSpec
+    _code = (draw_carpet, carpet_rows)
+
+    def _figures(self) -> dict[str, Figure]:
+        inputs = self.inputs
+        bold, image = load(inputs.bold_file)
+        tissue, mask = (on_grid(path, image) for path in (inputs.tissue_file, inputs.mask_file))
+        places, kinds = thinned(carpet_rows(tissue, mask > 0, self._deep()))
+        traces = read_table(inputs.confounds_file, TRACES)
+        if len(traces) != bold.shape[3]:
+            raise BadInputError(
+                f"{Path(inputs.confounds_file).name} has {len(traces)} rows "
+                f"for {bold.shape[3]} volumes"
+            )
+        after = None
+        if isdefined(inputs.denoised_file):
+            kept = read_kept(inputs.kept_file, bold.shape[3])
+            denoised = on_grid(inputs.denoised_file, image)
+            own = fitting(inputs.denoised_file, denoised, kept)
+            after = np.full((len(places), len(kept)), np.nan, np.float32)
+            after[:, kept] = denoised[tuple(places.T)][:, own]
+        tr = read_json(inputs.load_info_file)["tr"]
+        return {"carpet": draw_carpet(bold[tuple(places.T)], after, kinds, traces, tr)}
+
+    def _deep(self) -> NDArray | None:
+        """Voxels of deep grey matter, by the names of the atlas; None without an atlas."""
+        if not isdefined(self.inputs.regions_file):
+            return None
+        table = read_text_table(self.inputs.regions_table_file, ("index", "name"))
+        members = [
+            index
+            for index, name in zip(table["index"], table["name"], strict=True)
+            if any(part.lower() in str(name).lower() for part in self.inputs.deep)
+        ]
+        return np.isin(load(self.inputs.regions_file, np.int32)[0], members)
+
+
+class _DrawRegistrationInputSpec(CodedInputSpec):
+    before_file = File(exists=True, mandatory=True, desc="mean image as acquired")
+    after_file = File(exists=True, desc="mean image without distortion, grid of before_file")
+    mask_file = File(exists=True, mandatory=True, desc="brain mask, grid of before_file")
+    gm_file = File(exists=True, mandatory=True, desc="grey-matter fraction, T1w space")
+    wm_file = File(exists=True, mandatory=True, desc="white-matter fraction, T1w space")
+    matrix_file = File(exists=True, mandatory=True, desc="text, 4 x 4: BOLD mm to T1w mm")
+
+
+class _DrawRegistrationOutputSpec(TraitedSpec):
+    edges_file = File(exists=True, desc="T1w tissue borders over the mean images, PNG")
+
+
+class DrawRegistration(_Drawing, CodedInterface):
+    """Draw T1w tissue borders over mean echo-planar images; see `nodes.report.diffusion`."""
+
+    input_spec = _DrawRegistrationInputSpec
+    output_spec = _DrawRegistrationOutputSpec
+    _code = (draw_edges,)
+
+    def _figures(self) -> dict[str, Figure]:
+        inputs = self.inputs
+        before, image = load(inputs.before_file)
+        after = on_grid(inputs.after_file, image) if isdefined(inputs.after_file) else None
+        mask = on_grid(inputs.mask_file, image)
+        gm, t1w = load(inputs.gm_file)
+        wm = on_grid(inputs.wm_file, t1w)
+        matrix = np.loadtxt(inputs.matrix_file)
+        figure = draw_edges(before, after, mask > 0, image.affine, (gm, wm), t1w.affine, matrix)
+        return {"edges": figure}
+
+
+class _SeedsInputSpec(CodedInputSpec):
+    mean_file = File(exists=True, mandatory=True, desc="mean over time")
+    mask_file = File(exists=True, mandatory=True, desc="brain, grid of mean_file")
+    seeds_file = File(exists=True, mandatory=True, desc="4-D: voxels of each seed, same grid")
+    seeds_table_file = File(exists=True, mandatory=True, desc="TSV: volume, name of each seed")
+
+
+class _SeedDrawing(_Drawing):
+    """What pictures with seeds read."""
+
+    def _read(self) -> tuple[NDArray, NDArray, NDArray, dict[str, tuple[int, NDArray]]]:
+        """Mean, brain, affine, and volume and voxels of every seed that has some."""
+        inputs = self.inputs  # type: ignore[attr-defined]
+        mean, image = load(inputs.mean_file)
+        brain = on_grid(inputs.mask_file, image) > 0
+        members = on_grid(inputs.seeds_file, image).reshape(*mean.shape, -1) > 0
+        table = read_text_table(inputs.seeds_table_file, ("volume", "name"))
+        seeds = {
+            str(name): (int(volume), members[..., volume])
+            for volume, name in zip(table["volume"], table["name"], strict=True)
+            if members[..., volume].any()
+        }
+        return mean, brain, image.affine, seeds
+
+
+class _DrawSeedsOutputSpec(TraitedSpec):
+    seeds_file = File(exists=True, desc="seeds over the mean image, PNG")
+
+
+class DrawSeeds(_SeedDrawing, CodedInterface):
+    """Draw seeds over the mean image; see `nodes.report.functional`."""
+
+    input_spec = _SeedsInputSpec
+    output_spec = _DrawSeedsOutputSpec
+    _code = (draw_seeds,)
+
+    def _figures(self) -> dict[str, Figure]:
+        mean, brain, affine, seeds = self._read()
+        masks = {name: members for name, (_, members) in seeds.items()}
+        return {"seeds": draw_seeds(mean, brain, affine, masks)}
+
+
+class _DrawConnectivityInputSpec(_SeedsInputSpec):
+    z_file = File(exists=True, desc="Fisher's z, a volume per seed; no picture without it")
+    r_shown = traits.Range(
+        low=0.0, high=0.99, value=R_SHOWN, usedefault=True, desc="least r coloured"
+    )
+
+
+class _DrawConnectivityOutputSpec(TraitedSpec):
+    map_files = traits.List(File(exists=True), desc="connectivity of each seed, PNG")
+    names = traits.List(traits.Str, desc="seed of each picture")
+
+
+class DrawConnectivity(_SeedDrawing, CodedInterface):
+    """Draw the connectivity of each seed that has a map; see `nodes.report.functional`."""
+
+    input_spec = _DrawConnectivityInputSpec
+    output_spec = _DrawConnectivityOutputSpec
+    _code = (draw_connectivity,)
+
+    def _run_interface(self, runtime):
+        runtime = super()._run_interface(runtime)
+        files = dict(self._results)
+        names = [name.removesuffix("_file") for name in files]
+        self._results.clear()
+        if isdefined(self.inputs.z_file):
+            self._results.update(map_files=list(files.values()), names=names)
+        return runtime
+
+    def _figures(self) -> dict[str, Figure]:
+        if not isdefined(self.inputs.z_file):
+            return {}
+        mean, brain, affine, seeds = self._read()
+        maps = load(self.inputs.z_file)[0].reshape(*mean.shape, -1)
+        return {
+            name: draw_connectivity(
+                mean, brain, affine, maps[..., volume], members, name, self.inputs.r_shown
+            )
+            for name, (volume, members) in seeds.items()
+            if np.isfinite(maps[..., volume]).any()
+        }
+
+
+class _DrawMatrixInputSpec(CodedInputSpec):
+    relmat_file = File(exists=True, desc="TSV: correlations of regions; no picture without it")
+    regions_table_file = File(exists=True, mandatory=True, desc="TSV: name and side of regions")
+
+
+class _DrawMatrixOutputSpec(TraitedSpec):
+    matrix_file = File(exists=True, desc="correlations of all regions, PNG")
+
+
+class DrawMatrix(_Drawing, CodedInterface):
+    """Draw the correlations of regions; see `nodes.report.functional_charts`."""
+
+    input_spec = _DrawMatrixInputSpec
+    output_spec = _DrawMatrixOutputSpec
+    _code = (draw_matrix,)
+
+    def _figures(self) -> dict[str, Figure]:
+        if not isdefined(self.inputs.relmat_file):
+            return {}
+        table = pd.read_csv(self.inputs.relmat_file, sep="\t", na_values="n/a")
+        names = [str(name) for name in table["name"]]
+        regions = read_text_table(self.inputs.regions_table_file, ("name", "side"))
+        sides = dict(zip(regions["name"].astype(str), regions["side"], strict=True))
+        r = table.drop(columns="name").to_numpy(float)
+        return {"matrix": draw_matrix(r, names, sides)}
+
+
+class _DrawTsnrInputSpec(CodedInputSpec):
+    tsnr_file = File(exists=True, mandatory=True, desc="temporal signal-to-noise ratio")
+    mask_file = File(exists=True, mandatory=True, desc="brain, grid of tsnr_file")
+
+
+class _DrawTsnrOutputSpec(TraitedSpec):
+    tsnr_file = File(exists=True, desc="temporal signal-to-noise ratio of the brain, PNG")
+
+
+class DrawTsnr(_Drawing, CodedInterface):
+    """Draw the temporal signal-to-noise ratio; see `nodes.report.functional`."""
+
+    input_spec = _DrawTsnrInputSpec
+    output_spec = _DrawTsnrOutputSpec
+    _code = (draw_tsnr,)
+
+    def _figures(self) -> dict[str, Figure]:
+        tsnr, image = load(self.inputs.tsnr_file)
+        brain = on_grid(self.inputs.mask_file, image) > 0
+        return {"tsnr": draw_tsnr(tsnr, brain, image.affine)}

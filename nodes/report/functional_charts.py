@@ -1,0 +1,273 @@
+"""Charts of the functional stream: motion with the carpet of all voxels, matrix of regions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from alsflow.nodes.report.diffusion_charts import DPI, GREY, INK, SERIES
+
+WIDTH = 9.0  # inches
+# Tissue of the rows of a carpet, from the top; Okabe and Ito: told apart with any colour vision
+TISSUES = {"cortex": "#0072b2", "deep grey": "#56b4e9", "white matter": "#e69f00",
+           "CSF": "#cc79a7"}  # fmt: skip
+MOSTLY = 0.6  # fraction of a tissue from which a voxel is one of its rows
+CARPET_ROWS = 300  # of all tissues together
+CARPET_ENDS = 2.0  # standard deviations at black and at white
+MARK = "#d55e00"  # outlier volumes
+CENSORED = "#f6dcc8"  # volumes that are not there
+TRACES = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z",
+          "framewise_displacement", "std_dvars", "global_signal", "motion_outlier",
+          "run")  # fmt: skip
+MATRIX_ENDS = 0.8  # correlation at full colour
+SIDES = ("left", "right")
+SIDE_WORD = re.compile(r"(^|[_\- ])(left|right|lh|rh|l|r)(?=$|[_\- ])", re.IGNORECASE)
+LONGEST = 16  # characters of a region's name
+
+
+def carpet_rows(tissue: NDArray, brain: NDArray, deep: NDArray | None = None) -> NDArray:
+    """Tissue of every voxel for the carpet: its index in `TISSUES`, -1 for none.
+
+    Parameters
+    ----------
+    tissue : (x, y, z, 3) array
+        Fractions of GM, WM and CSF.
+    brain : (x, y, z) bool array
+        Voxels seen by every volume.
+    deep : (x, y, z) bool array, optional
+        Deep grey matter.
+    """
+    rows = np.full(brain.shape, -1)
+    for index, fraction in zip((0, 2, 3), np.moveaxis(tissue, -1, 0), strict=True):
+        rows[brain & (fraction >= MOSTLY)] = index
+    if deep is not None:
+        rows[(rows == 0) & deep] = 1
+    return rows
+
+
+def thinned(rows: NDArray, most: int = CARPET_ROWS) -> tuple[NDArray, NDArray]:
+    """Voxels to show, evenly chosen from each tissue, with the top of the head first.
+
+    Parameters
+    ----------
+    rows : (x, y, z) int array
+        As `carpet_rows` gives it.
+    most : int
+        Voxels shown.
+
+    Returns
+    -------
+    places : (m, 3) int array
+        Voxels, tissue after tissue.
+    kinds : (m,) int array
+        Tissue of each.
+    """
+    counts = [int((rows == kind).sum()) for kind in range(len(TISSUES))]
+    chosen = []
+    for kind, count in enumerate(counts):
+        share = min(count, int(np.ceil(most * count / max(sum(counts), 1))))
+        places = np.argwhere(rows == kind)
+        places = places[np.argsort(-places[:, 2], kind="stable")]
+        chosen.append(places[np.linspace(0, count - 1, share).round().astype(int)])
+    return np.concatenate(chosen), np.repeat(np.arange(len(TISSUES)), [len(c) for c in chosen])
+
+
+def carpet(series: NDArray, runs: NDArray) -> NDArray:
+    """Series (m, n) in their standard deviations, about a line in each run; NaN stays NaN."""
+    shown = np.full(series.shape, np.nan, np.float32)
+    known = np.isfinite(series).all(axis=0)
+    for run in np.unique(runs):
+        own = np.flatnonzero((runs == run) & known)
+        trend, _ = np.linalg.qr(np.vander(own - own.mean() if len(own) else own, 2))
+        values = series[:, own].astype(float)
+        shown[:, own] = values - values @ trend @ trend.T
+    spread = np.nanstd(shown, axis=1, keepdims=True) if known.any() else np.ones((len(shown), 1))
+    return shown / np.where(spread > 0, spread, 1)
+
+
+def draw_carpet(
+    before: NDArray, after: NDArray | None, kinds: NDArray, traces: pd.DataFrame, tr: float
+) -> Figure:
+    """Draw motion and signal of the whole brain over the series of voxels of each tissue.
+
+    Parameters
+    ----------
+    before : (m, n) array
+        Series of some voxels, realigned.
+    after : (m, n) array or None
+        The same denoised, NaN in volumes that were censored; None if there is none.
+    kinds : (m,) int array
+        Tissue of each row: its index in `TISSUES`, rising.
+    traces : DataFrame
+        A row per volume, with columns `TRACES`; mm, radians.
+    tr : float
+        Repetition time, s.
+    """
+    runs = traces["run"].to_numpy(int)
+    panels = {"before denoising": before} | ({} if after is None else {"after denoising": after})
+    heights = [0.8, 0.8, 0.8, 0.8, 0.8, *([2.4] * len(panels))]
+    figure = Figure(
+        figsize=(WIDTH, 1.15 * sum(heights) + 0.6), dpi=DPI, layout="constrained",
+        facecolor="white",
+    )  # fmt: skip
+    grid = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    _draw_traces(grid[:5], traces, runs)
+    for axes, (name, series) in zip(grid[5:], panels.items(), strict=True):
+        _draw_carpet_panel(axes, carpet(series, runs), kinds, name)
+    outliers = traces["motion_outlier"].to_numpy(float) > 0
+    for axes in grid:
+        for border in np.flatnonzero(np.diff(runs)) + 1.5:
+            axes.axvline(border, color=INK, lw=1.2, ls=(0, (4, 2)))
+        axes.set_xlim(0.5, len(runs) + 0.5)
+    for volume in np.flatnonzero(outliers) + 1:
+        for axes in grid[:5]:
+            axes.axvspan(volume - 0.5, volume + 0.5, color=MARK, alpha=0.25, lw=0, zorder=-1)
+    notes = [f"volume, one every {tr:g} s"]
+    if outliers.any():
+        notes.append(f"orange: {outliers.sum()} outlier volumes")
+    if runs.max(initial=0) > 0:
+        notes.append("dashed: a new run")
+    grid[-1].set_xlabel("; ".join(notes), fontsize=9)
+    return figure
+
+
+def _draw_traces(grid: Sequence[Axes], traces: pd.DataFrame, runs: NDArray) -> None:
+    """Translation, rotation, FD, DVARS and global signal, with gaps between runs."""
+    volumes = np.arange(1, len(runs) + 1)
+    names = ("translation, mm", "rotation, °", "FD, mm", "DVARS", "global, %")
+    shift, turn = (
+        traces[[f"{kind}_{axis}" for axis in "xyz"]].to_numpy(float) for kind in ("trans", "rot")
+    )
+    level = traces["global_signal"].to_numpy(float)
+    per_run = np.array([np.nanmean(level[runs == run]) for run in np.unique(runs)])
+    mean = per_run[np.searchsorted(np.unique(runs), runs)]
+    columns = (
+        shift, np.rad2deg(turn), traces[["framewise_displacement"]].to_numpy(float),
+        traces[["std_dvars"]].to_numpy(float), (100 * (level / mean - 1))[:, None],
+    )  # fmt: skip
+    for axes, name, values in zip(grid, names, columns, strict=True):
+        for k, column in enumerate(values.T):
+            several = values.shape[1] > 1
+            for run in np.unique(runs):
+                label = "xyz"[k] if several and run == runs[0] else None
+                axes.plot(volumes[runs == run], column[runs == run], lw=1.1, label=label,
+                          color=SERIES[k] if several else INK)  # fmt: skip
+        axes.set_ylabel(name, fontsize=8.5)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(colors=INK, labelsize=8)
+        axes.locator_params(axis="y", nbins=3)
+    grid[0].legend(frameon=False, fontsize=8.5, ncols=3, loc="upper left", borderpad=0)
+    grid[2].set_ylim(bottom=0)
+    grid[3].axhline(1, color=GREY, lw=0.6, zorder=0)
+    for axes, values in zip(grid[2:4], columns[2:4], strict=True):
+        if np.isfinite(values).any():
+            text = f"mean {np.nanmean(values):.2f}, largest {np.nanmax(values):.2f}"
+            axes.text(0.995, 0.98, text, transform=axes.transAxes, fontsize=8.5, color=INK,
+                      ha="right", va="top")  # fmt: skip
+
+
+def _draw_carpet_panel(axes: Axes, shown: NDArray, kinds: NDArray, name: str) -> None:
+    """One carpet, with a band of the colour of each tissue at its left."""
+    count = shown.shape[1]
+    picture = np.clip(shown / CARPET_ENDS, -1, 1)
+    grey = np.repeat(((picture + 1) / 2)[..., None], 3, axis=2)
+    grey[np.isnan(picture)] = [int(CENSORED[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    axes.imshow(grey, aspect="auto", interpolation="nearest",
+                extent=(0.5, count + 0.5, len(shown), 0))  # fmt: skip
+    for kind, (tissue, colour) in enumerate(TISSUES.items()):
+        rows = np.flatnonzero(kinds == kind)
+        if not len(rows):
+            continue
+        axes.add_patch(_band(axes, rows, len(shown), colour))
+        if len(rows) / len(shown) > 0.02:
+            axes.text(-0.025, 1 - rows.mean() / len(shown), tissue, color=colour, fontsize=8.5,
+                      ha="right", va="center", transform=axes.transAxes)  # fmt: skip
+        if rows[0]:
+            axes.axhline(rows[0], color=colour, lw=1.0)
+    axes.set_yticks([])
+    axes.tick_params(colors=INK, labelsize=8)
+    title = f"{name}; black to white: ±{CARPET_ENDS:g} standard deviations of each voxel"
+    axes.set_title(title, fontsize=9, loc="left", color=INK, pad=3)
+
+
+def _band(axes: Axes, rows: NDArray, total: int, colour: str) -> Rectangle:
+    """Strip of colour at the left of the rows of a tissue."""
+    height = len(rows) / total
+    return Rectangle((-0.018, 1 - (rows[-1] + 1) / total), 0.012, height, color=colour, lw=0,
+                     transform=axes.transAxes, clip_on=False)  # fmt: skip
+
+
+def draw_matrix(r: NDArray, names: Sequence[str], sides: Mapping[str, str]) -> Figure:
+    """Draw the correlations of all regions with each other: left, right, then neither.
+
+    Parameters
+    ----------
+    r : (k, k) array
+        Correlations; NaN for regions that are not seen, which are left out.
+    names : sequence of str
+        Of the regions.
+    sides : mapping of str to str
+        Side of each name: left, right or anything else.
+    """
+    known = [k for k in range(len(names)) if np.isfinite(np.delete(r[k], k)).any()]
+    groups = {side: [k for k in known if sides.get(names[k], "") == side] for side in SIDES}
+    groups["middle"] = [k for k in known if sides.get(names[k], "") not in SIDES]
+    order = [k for group in groups.values() for k in group]
+    figure = Figure(figsize=(WIDTH, 7.9), dpi=DPI, facecolor="white")
+    axes = figure.add_axes((0.19, 0.03, 0.70, 0.70 * WIDTH / 7.9))
+    shown = r[np.ix_(order, order)].astype(float)
+    np.fill_diagonal(shown, np.nan)
+    image = axes.imshow(shown, cmap="RdBu_r", vmin=-MATRIX_ENDS, vmax=MATRIX_ENDS,
+                        interpolation="nearest")  # fmt: skip
+    axes.set_facecolor("#d9d9d9")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    _name_rows(axes, [short_name(names[k]) for k in order])
+    _mark_groups(axes, groups)
+    bar = figure.colorbar(image, cax=figure.add_axes((0.91, 0.25, 0.018, 0.4)), extend="both")
+    bar.ax.tick_params(labelsize=8.5)
+    bar.set_label("correlation r", fontsize=9)
+    text = f"{len(order)} regions; {len(names) - len(order)} not seen are left out"
+    figure.text(0.99, 0.008, text, fontsize=8.5, color=INK, ha="right", va="bottom")
+    return figure
+
+
+def short_name(name: str) -> str:
+    """Name of a region without its side; its abbreviation where the atlas gives one first."""
+    bare = SIDE_WORD.sub("", name).strip("_- ")
+    first, _, rest = bare.partition("_")
+    text = first if rest[:1].islower() else bare.replace("_", " ")
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Names beside the rows, in two columns by turns where rows are too low for one."""
+    columns = 1 if len(names) <= 60 else 2
+    for row, name in enumerate(names):
+        out = row % columns
+        axes.annotate(name, (0, row), xycoords=("axes fraction", "data"), fontsize=7,
+                      xytext=(-8 - 52 * out, 0), textcoords="offset points", ha="right",
+                      va="center", color=INK, annotation_clip=False,
+                      arrowprops={"arrowstyle": "-", "lw": 0.3, "color": GREY, "shrinkA": 1,
+                                  "shrinkB": 0})  # fmt: skip
+
+
+def _mark_groups(axes: Axes, groups: Mapping[str, Sequence[int]]) -> None:
+    """Lines between the sides, and their names above the columns."""
+    start = 0
+    for side, members in groups.items():
+        if not members:
+            continue
+        end = start + len(members)
+        axes.text((start + end) / 2 - 0.5, -1.2, side, ha="center", va="bottom", fontsize=9)
+        if start:
+            axes.axhline(start - 0.5, color=INK, lw=1)
+            axes.axvline(start - 0.5, color=INK, lw=1)
+        start = end
