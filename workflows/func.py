@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from nipype.interfaces.utility import Merge
 from nipype.pipeline.engine import Node, Workflow
@@ -21,14 +20,6 @@ from alsflow.interfaces.func_motion import CorrectBold, CorrectSliceTiming, Real
 from alsflow.interfaces.func_plan import FuncPlan, field_inputs
 from alsflow.interfaces.func_prep import LoadBold, MaskBold
 from alsflow.interfaces.func_regions import PlaceSeeds, TissueOnBold
-from alsflow.interfaces.report_func import (
-    DrawCarpet,
-    DrawConnectivity,
-    DrawMatrix,
-    DrawRegistration,
-    DrawSeeds,
-    DrawTsnr,
-)
 from alsflow.workflows.outputs import func_plan, sink
 from alsflow.workflows.ports import port
 from alsflow.workflows.settings import FuncSettings, Settings

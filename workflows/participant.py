@@ -41,7 +41,11 @@ STREAMS: dict[str, Callable[[Visit, Settings], Workflow]] = {
     "dwi": init_dwi_stream_wf,
     "func": init_func_stream_wf,
 }
-REQUIRES: dict[str, tuple[str, ...]] = {"anat": ("t1w",), "dwi": ("dwi", "t1w"), "func": ("bold", "t1w")}
+REQUIRES: dict[str, tuple[str, ...]] = {
+    "anat": ("t1w",),
+    "dwi": ("dwi", "t1w"),
+    "func": ("bold", "t1w"),
+}
 READS: dict[str, tuple[str, ...]] = {"dwi": ("fmap",), "func": ("fmap",)}
 TAKES: dict[str, dict[str, tuple[str, ...]]] = {
     "dwi": {

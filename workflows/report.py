@@ -14,6 +14,7 @@ from alsflow import __version__
 from alsflow.interfaces import pages as files
 from alsflow.interfaces.atlas import declaration, resolve_deep_atlas, resolve_tract_atlas
 from alsflow.interfaces.bids import Visit
+from alsflow.interfaces.func_denoise import read_preset
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.report import pages
 from alsflow.nodes.report.pages import Known, Person, Stream
@@ -84,6 +85,9 @@ def _methods(settings: Settings, manifest: Manifest, fill: partial[str]) -> str:
         deep=deep,
         dwi=settings.dwi,
         tracts=tracts,
+        func=settings.func,
+        preset=read_preset(settings.func.denoising),
+        seeds=", ".join(str(seed["name"]) for seed in settings.func.seeds),
     )
 
 
@@ -96,9 +100,9 @@ def _software(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _person(output_dir: Path, visit: Visit, manifest: Manifest, facts: dict[str, Any]) -> Person:
-    titles = {stream["name"]: stream["title"] for stream in facts["stream"]}
+    about = {stream["name"]: stream for stream in facts["stream"]}
     streams = [
-        _stream(output_dir, visit, entry, manifest, facts, titles.get(entry.stream, entry.stream))
+        _stream(output_dir, visit, entry, manifest, facts, about.get(entry.stream, {}))
         for entry in manifest.entries
         if entry.belongs_to(visit)
     ]
@@ -111,7 +115,7 @@ def _stream(
     entry: Entry,
     manifest: Manifest,
     facts: dict[str, Any],
-    title: str,
+    about: dict[str, str],
 ) -> Stream:
     """Collect what one stream of a visit has to show."""
     folder = output_dir / visit.folder
@@ -121,7 +125,7 @@ def _stream(
     table = files.read_measures(find(f"{start}_measures.tsv"))
     rows = pages.measure_rows(table, _known())
     return Stream(
-        title=title,
+        title=about.get("title", entry.stream),
         state=entry.state,
         reason=entry.reason,
         failures=_failures(output_dir, entry, manifest),
@@ -131,8 +135,10 @@ def _stream(
         metrics=pages.metric_rows(quality, {item["name"]: item for item in facts["metric"]}),
         region_columns=tuple(pages.REGION_COLUMNS.values()),
         regions=pages.region_rows(rows, _region_labels()),
-        tract_columns=pages.TRACT_COLUMNS,
-        tracts=pages.tract_rows(rows),
+        sided_title=about.get("sided_title", ""),
+        sided_of=about.get("sided_of", ""),
+        sided_columns=pages.SIDED_COLUMNS,
+        sided=pages.sided_rows(rows),
         missing=pages.missing_rows(rows),
         pictures=_pictures(folder, visit, entry.stream, facts),
     )

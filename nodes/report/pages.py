@@ -18,10 +18,12 @@ REGION_COLUMNS = {
     ("both", "_tiv"): "both, % of TIV",
     ("asymmetry", ""): "asymmetry",
 }
-TRACT = re.compile(
-    r"(?P<metric>fa|md|ad|rd)_(?P<tract>.+_tract)_(?P<what>left|right|both|asymmetry)"
+# measures of which there is one for each side of a tract or region
+SIDED = re.compile(
+    r"((?P<metric>fa|md|ad|rd)_(?P<place>.+_tract)|(?P<local>alff|falff|reho)_(?P<region>.+))"
+    r"_(?P<what>left|right|both|asymmetry)"
 )
-TRACT_COLUMNS = ("left", "right", "both", "asymmetry")
+SIDED_COLUMNS = ("left", "right", "both", "asymmetry")
 DIFFUSIVITY, MICRO = "mm2/s", "10⁻³ mm²/s"  # unit of the tables, and that of the page
 NOT_AVAILABLE = "n/a"
 OUTSIDE = "outside the plausible range"
@@ -62,8 +64,10 @@ class Stream:
     metrics: Sequence[Mapping[str, Any]] = ()
     region_columns: Sequence[str] = ()
     regions: Sequence[Mapping[str, Any]] = ()
-    tract_columns: Sequence[str] = ()
-    tracts: Sequence[Mapping[str, Any]] = ()
+    sided_title: str = ""
+    sided_of: str = ""
+    sided_columns: Sequence[str] = ()
+    sided: Sequence[Mapping[str, Any]] = ()
     missing: Sequence[Row] = ()
     pictures: Sequence[Mapping[str, str]] = ()
 
@@ -138,30 +142,37 @@ def _judged(record: Mapping[Hashable, str], about: Known) -> str:
 
 def summary_rows(rows: Iterable[Row]) -> list[Row]:
     """Rows that belong to no region and no tract."""
-    return [row for row in rows if not (REGIONAL.fullmatch(row.name) or TRACT.fullmatch(row.name))]
+    return [row for row in rows if not (REGIONAL.fullmatch(row.name) or SIDED.fullmatch(row.name))]
 
 
-def tract_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """One row per metric and tract, its cells in the order of `TRACT_COLUMNS`.
+def sided_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """One row per metric and tract or region, its cells in the order of `SIDED_COLUMNS`.
 
     Diffusivities are shown in 10-3 mm2/s; a cell that is no measure stays empty.
     """
     found: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
-        match = TRACT.fullmatch(row.name)
+        match = SIDED.fullmatch(row.name)
         if match:
-            found.setdefault((match["metric"], match["tract"]), {})[match["what"]] = row
+            key = (match["metric"] or match["local"], match["place"] or match["region"])
+            found.setdefault(key, {})[match["what"]] = row
     return [
         {
-            "label": f"{metric.upper()}, {plain_label(tract)}",
-            "unit": MICRO if metric != "fa" else "",
+            "label": _sided_label(cells),
+            "unit": MICRO if any(row.unit == DIFFUSIVITY for row in cells.values()) else "",
             "cells": [
                 _cell(_in_micro(cells[what])) if what in cells else {"shown": "", "qc": ""}
-                for what in TRACT_COLUMNS
+                for what in SIDED_COLUMNS
             ],
         }
-        for (metric, tract), cells in found.items()
+        for cells in found.values()
     ]
+
+
+def _sided_label(cells: Mapping[str, Row]) -> str:
+    """Name for reading without the side, which the columns say."""
+    what, row = next(iter(cells.items()))
+    return cells["both"].label if "both" in cells else row.label.removesuffix(f", {what}")
 
 
 def _in_micro(row: Row) -> Row:
