@@ -42,6 +42,7 @@ ALIASES = {
     "--nthreads": "--nprocs",
     "--n-cpus": "--nprocs",
     "--mem-mb": "--mem",
+    "--task-label": "--task-id",
     "--skip-bids-validator": "--skip-bids-validation",
 }
 
@@ -153,7 +154,7 @@ def _add_processing(group: argparse._ArgumentGroup) -> None:
         help="settings; the command line overrides them",
     )
     add("--anat-engine", metavar="NAME", help="cat (default), cat12, spm12 or precomputed")
-    add("--task-id", nargs="+", metavar="TASK", help="functional runs to take, by their task")
+    add("-t", "--task-id", nargs="+", metavar="TASK", help="functional runs to take, by their task")
     add(
         "--dummy-scans",
         type=volumes,
