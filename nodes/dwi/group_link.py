@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
+from alsflow.nodes.epi.points import spread_points
 from alsflow.nodes.epi.pose import Frame
 
 FWHM = 2.3548  # of a Gaussian, standard deviations
@@ -150,19 +151,6 @@ def _scaled_rigid(guess: NDArray, centre: NDArray) -> tuple[NDArray, NDArray]:
     """Matrix and shift of a rotation and scaling about `centre` and a translation."""
     matrix = Rotation.from_rotvec(guess[3:6]).as_matrix() * (1 + guess[6:9])
     return matrix, guess[:3] + centre - matrix @ centre
-
-
-def spread_points(inside: NDArray, count: int, frame: Frame) -> NDArray:
-    """At most `count` points (3, m), mm, spread evenly over a region and within its voxels.
-
-    The offsets follow a sequence of low discrepancy, so the same region gives the same points.
-    """
-    voxels = np.flatnonzero(inside)
-    number = np.arange(min(count, len(voxels)))
-    chosen = voxels[(number * len(voxels)) // max(len(number), 1)]
-    place = np.stack(np.unravel_index(chosen, inside.shape)).astype(float)
-    steps = np.array([0.8191725134, 0.6710436067, 0.5497004779])[:, None]
-    return frame.points(place + (number * steps) % 1 - 0.5)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from alsflow.nodes.dwi.group_link import (
     FWHM,
     combined,
     information_shift,
-    spread_points,
     walk_offset,
 )
 from alsflow.nodes.dwi.groups import FEWEST, Group, groups_of, weighted_shells
@@ -42,6 +41,7 @@ from alsflow.nodes.dwi.normal import (
 from alsflow.nodes.dwi.outliers import judged_slices
 from alsflow.nodes.dwi.slice_loss import outlier_slices
 from alsflow.nodes.epi.interpolate import Sampler
+from alsflow.nodes.epi.points import spread_points
 from alsflow.nodes.epi.pose import (
     TERMS_OF,
     Frame,

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from alsflow.nodes.distortion.phase_encoding import PhaseEncoding
 from alsflow.nodes.dwi.estimate import MotionEstimate
 from alsflow.nodes.dwi.gradients import Gradients
-from alsflow.nodes.epi.interpolate import resample_volume
 from alsflow.nodes.epi.pose import frame_of, poses_of
+from alsflow.nodes.epi.resample import Resampled, resample_poses
 from alsflow.nodes.errors import BadInputError
-
-
-@dataclass(frozen=True)
-class Resampled:
-    """A corrected series.
-
-    Attributes
-    ----------
-    signal : (x, y, z, n) float32 array
-        Series on the grid of the reference head.
-    seen : (x, y, z) bool array
-        Voxels that lie inside the field of view of every volume. Elsewhere the signal of the
-        nearest slice stands in.
-    """
-
-    signal: NDArray
-    seen: NDArray
 
 
 def resample_series(
@@ -68,35 +50,9 @@ def resample_series(
             "PhaseEncodingDirection in the JSON file of the diffusion series."
         )
     frame = frame_of(signal.shape, affine)
-    axis = phase_encoding.axis if phase_encoding else 1
     poses = poses_of(estimate.head_to_volume, estimate.eddy, frame)
-    shift = np.zeros(frame.shape, np.float32) if shift is None else shift.astype(np.float32)
-    stretch = (np.gradient(shift, axis=axis) / frame.zooms[axis]).astype(np.float32)
-    signs = np.ones(len(poses)) if polarity is None else np.asarray(polarity, float)
-    corrected = np.empty(signal.shape, np.float32)
-    seen = np.ones(frame.shape, bool)
-    volume = np.empty(frame.shape, np.float32)
-    for n in range(len(poses)):
-        raw = np.ascontiguousarray(signal[..., n], np.float32)
-        if order == 3:
-            raw = ndimage.spline_filter(raw, order=3, output=np.float32, mode="mirror")
-        resample_volume(
-            raw,
-            order,
-            shift,
-            stretch,
-            signs[n],
-            np.ascontiguousarray(poses.rotation[n]),
-            poses.translation[n].copy(),
-            poses.eddy[n],
-            axis,
-            frame.zooms,
-            frame.middle,
-            volume,
-            seen,
-        )
-        corrected[..., n] = volume
-    return Resampled(corrected, seen)
+    axis = phase_encoding.axis if phase_encoding else 1
+    return resample_poses(signal, frame, poses, axis, shift, polarity, order)
 
 
 def rotated_gradients(gradients: Gradients, estimate: MotionEstimate) -> Gradients:

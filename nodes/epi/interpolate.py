@@ -288,6 +288,77 @@ def _cubic(spline: NDArray, i: float, j: float, k: float) -> float:
 
 
 @numba.njit(fastmath=True)
+def sample_spline(spline: NDArray, pull: NDArray, points: NDArray, values: NDArray) -> None:
+    """Write the values of a cubic B-spline at points that an affine leads into its voxels.
+
+    Parameters
+    ----------
+    spline : (x, y, z) float32 array
+        Coefficients.
+    pull : (4, 4) array
+        Points to voxels of `spline`.
+    points : (3, m) array
+        Where to sample; beyond the grid the nearest value stands in.
+    values : (m,) array
+        Written.
+    """
+    for n in range(points.shape[1]):
+        u, v, w = points[0, n], points[1, n], points[2, n]
+        values[n] = _cubic(
+            spline,
+            pull[0, 0] * u + pull[0, 1] * v + pull[0, 2] * w + pull[0, 3],
+            pull[1, 0] * u + pull[1, 1] * v + pull[1, 2] * w + pull[1, 3],
+            pull[2, 0] * u + pull[2, 1] * v + pull[2, 2] * w + pull[2, 3],
+        )
+
+
+@numba.njit(fastmath=True, inline="always")
+def _weight_slopes(t: float) -> tuple[float, float, float, float]:
+    """Derivatives of `_weights` by t."""
+    s = 1 - t
+    return -s * s / 2, (3 * t - 4) * t / 2, (4 - 3 * s) * s / 2, t * t / 2
+
+
+@numba.njit(fastmath=True)
+def sample_slopes(
+    spline: NDArray, pull: NDArray, points: NDArray, values: NDArray, slopes: NDArray
+) -> None:
+    """Write values (m,) of a cubic B-spline and their derivatives (3, m) by the points.
+
+    The other parameters are those of `sample_spline`; beyond the grid the nearest place stands in.
+    """
+    last = np.array(spline.shape) - 1.0
+    place = np.empty(3)
+    for n in range(points.shape[1]):
+        for a in range(3):
+            place[a] = pull[a, 3]
+            for b in range(3):
+                place[a] += pull[a, b] * points[b, n]
+            place[a] = min(max(place[a], 0.0), last[a])
+        a, b, c = int(place[0]), int(place[1]), int(place[2])
+        wx, dx = _weights(place[0] - a), _weight_slopes(place[0] - a)
+        wy, dy = _weights(place[1] - b), _weight_slopes(place[1] - b)
+        wz, dz = _weights(place[2] - c), _weight_slopes(place[2] - c)
+        value = gx = gy = gz = 0.0
+        for p in range(4):
+            x = _mirrored(a - 1 + p, spline.shape[0])
+            for q in range(4):
+                y = _mirrored(b - 1 + q, spline.shape[1])
+                line = steep = 0.0
+                for r in range(4):
+                    here = spline[x, y, _mirrored(c - 1 + r, spline.shape[2])]
+                    line += wz[r] * here
+                    steep += dz[r] * here
+                value += wx[p] * wy[q] * line
+                gx += dx[p] * wy[q] * line
+                gy += wx[p] * dy[q] * line
+                gz += wx[p] * wy[q] * steep
+        values[n] = value
+        for a in range(3):
+            slopes[a, n] = pull[0, a] * gx + pull[1, a] * gy + pull[2, a] * gz
+
+
+@numba.njit(fastmath=True)
 def resample_volume(
     spline: NDArray,
     order: int,
