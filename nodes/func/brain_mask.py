@@ -16,9 +16,8 @@ from alsflow.nodes.anat.morphology import erode
 from alsflow.nodes.dwi.brain_mask import VOLUME_LIMITS, brain_of
 from alsflow.nodes.errors import BadInputError
 
-
-SHRINK = 4.0  # mm, voxel of the copy that N4 fits; receive coils are near and their fields steep
-N4_ITERATIONS = (50, 50, 50, 50)
+SHRINK = 6.0  # mm, voxel of the copy that N4 fits
+N4_ITERATIONS = (20, 20, 20, 20)  # four levels: many near coils make a steep field
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from alsflow.nodes.distortion.gre import shift_from_hz
 from alsflow.nodes.distortion.phase_encoding import PhaseEncoding
 from alsflow.nodes.distortion.unwarp import unwarp
+from alsflow.nodes.dwi.brain_mask import brain_of
 from alsflow.nodes.epi.coregister import levelled
 from alsflow.nodes.epi.place import place
-from alsflow.nodes.dwi.brain_mask import brain_of
 from alsflow.nodes.geometry import voxel_sizes
 
 ROUNDS = 2  # of unwarping and placing; the second moves a head by hundredths of a mm
