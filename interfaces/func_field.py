@@ -114,14 +114,15 @@ class FieldForBold(CodedInterface):
 
     def _from_map(self) -> tuple[Known, dict[str, Any]]:
         inputs = self.inputs
-        field, magnitude, affine = field_of_map(
+        field, _, affine = field_of_map(
             inputs.phase_files,
             inputs.magnitude_file,
             ready=inputs.ready,
             units=inputs.units if isdefined(inputs.units) else None,
             echo_times=inputs.echo_times if isdefined(inputs.echo_times) else None,
         )
-        return Known(field, magnitude, affine), {}
+        # a gradient-echo image is placed worse on an echo-planar one than the headers do it
+        return Known(field, None, affine), {}
 
 
 def describe_placement(placement: NDArray, affine: NDArray, mask: NDArray) -> dict[str, float]:

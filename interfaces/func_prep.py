@@ -95,7 +95,8 @@ class _MaskBoldInputSpec(CodedInputSpec):
 
 class _MaskBoldOutputSpec(TraitedSpec):
     mask_file = File(exists=True, desc="brain, roughly, grid of bold_file")
-    mean_file = File(exists=True, desc="mean volume as acquired")
+    mean_file = File(exists=True, desc="mean volume")
+    even_file = File(exists=True, desc="mean volume without coil shading")
     info_file = File(exists=True, desc="JSON: volume of the mask")
 
 
@@ -110,11 +111,12 @@ class MaskBold(CodedInterface):
         signal, image = load(self.inputs.bold_file)
         mean = mean_volume(signal)
         with naming("the functional series"):
-            mask = find_brain(mean, voxel_sizes(image.affine))
+            brain = find_brain(mean, voxel_sizes(image.affine))
         folder = Path(runtime.cwd)
-        self._results["mask_file"] = save(mask, image.affine, folder / "mask.nii.gz")
-        self._results["mean_file"] = save(mean, image.affine, folder / "mean.nii.gz")
-        volume = float(mask.sum()) * voxel_volume(image.affine)
+        for name, data in (("mask", brain.mask), ("mean", mean), ("even", brain.even)):
+            path = folder / f"{name}.nii.gz"
+            self._results[f"{name}_file"] = save(data, image.affine, path)
+        volume = float(brain.mask.sum()) * voxel_volume(image.affine)
         info = {"method": "mean volume, N4", "volume_ml": volume}
         self._results["info_file"] = write_json(info, folder / "mask.json")
         return runtime

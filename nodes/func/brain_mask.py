@@ -6,11 +6,34 @@ the better one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
+from alsflow.nodes.anat.bias import n4_field
+from alsflow.nodes.anat.morphology import erode
 from alsflow.nodes.dwi.brain_mask import VOLUME_LIMITS, brain_of
 from alsflow.nodes.errors import BadInputError
+
+SHRINK = 6.0  # mm, voxel of the copy that N4 fits
+N4_ITERATIONS = (20, 20, 20, 20)  # four levels: many near coils make a steep field
+
+
+@dataclass(frozen=True)
+class Brain:
+    """Brain of one series.
+
+    Attributes
+    ----------
+    mask : (x, y, z) bool array
+        Brain with its ventricles and sulci, where it has signal.
+    even : (x, y, z) float32 array
+        Mean volume, divided by the receive field.
+    """
+
+    mask: NDArray
+    even: NDArray
 
 
 def mean_volume(signal: NDArray) -> NDArray:
@@ -21,7 +44,7 @@ def mean_volume(signal: NDArray) -> NDArray:
     return (total / signal.shape[3]).astype(np.float32)
 
 
-def find_brain(mean: NDArray, zooms: NDArray) -> NDArray:
+def find_brain(mean: NDArray, zooms: NDArray) -> Brain:
     """Find the brain in the mean volume of a whole head or of a slab.
 
     Parameters
@@ -30,10 +53,6 @@ def find_brain(mean: NDArray, zooms: NDArray) -> NDArray:
         Mean BOLD volume, not below zero.
     zooms : (3,) array
         Voxel size, mm.
-
-    Returns
-    -------
-    (x, y, z) bool array
     """
     mask = brain_of(mean, zooms)
     volume = mask.sum() * np.prod(zooms) / 1000
@@ -42,4 +61,6 @@ def find_brain(mean: NDArray, zooms: NDArray) -> NDArray:
             f"shows no brain that could be told from its surroundings ({volume:.0f} mL found); "
             "check that the series is BOLD images of a head"
         )
-    return mask
+    inside = erode(mask, max(zooms), zooms)
+    field = n4_field(mean, zooms, inside, SHRINK, N4_ITERATIONS)
+    return Brain(mask, (mean / field).astype(np.float32))

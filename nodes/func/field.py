@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from alsflow.nodes.distortion.gre import shift_from_hz
 from alsflow.nodes.distortion.phase_encoding import PhaseEncoding
 from alsflow.nodes.distortion.unwarp import unwarp
+from alsflow.nodes.dwi.brain_mask import brain_of
+from alsflow.nodes.epi.coregister import levelled
 from alsflow.nodes.epi.place import place
+from alsflow.nodes.geometry import voxel_sizes
 
 ROUNDS = 2  # of unwarping and placing; the second moves a head by hundredths of a mm
 
@@ -23,14 +26,15 @@ class Known:
     ----------
     field : (x, y, z) array
         Hz, at undistorted places.
-    anatomy : (x, y, z) array
-        Undistorted image of the head on the same grid.
+    anatomy : (x, y, z) array or None
+        Undistorted echo-planar image of the head on the same grid; None where there is none, and
+        the headers are trusted.
     affine : (4, 4) array
         Voxel to mm of both.
     """
 
     field: NDArray
-    anatomy: NDArray
+    anatomy: NDArray | None
     affine: NDArray
 
 
@@ -82,7 +86,15 @@ def bring_field(
         return shift, unwarp(reference, shift, affine, encoding.axis)
 
     shift, corrected = shifted()
+    if known.anatomy is None:
+        return Brought(shift, corrected, placement)
+    head = even(known.anatomy, known.affine, brain_of(known.anatomy, voxel_sizes(known.affine)))
     for _ in range(ROUNDS):
-        placement = place(corrected, affine, mask, known.anatomy, known.affine)
+        placement = place(even(corrected, affine, mask), affine, mask, head, known.affine)
         shift, corrected = shifted()
     return Brought(shift, corrected, placement)
+
+
+def even(image: NDArray, affine: NDArray, mask: NDArray) -> NDArray:
+    """Image without coil shading, which would draw the placement; as it is where no brain is."""
+    return levelled(image, affine, mask) if mask.any() else image
