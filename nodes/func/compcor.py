@@ -12,14 +12,20 @@ from scipy import ndimage
 from alsflow.nodes.func.dvars import blocks
 from alsflow.nodes.geometry import voxel_sizes
 
-MIN_VOXELS = 30  # ten or more for each of a few components; fewer are their own noise
+MIN_VOXELS = 30  # six for each of five components; fewer are their own thermal noise
+WANTED_VOXELS = 100  # for which purity is given up step by step
 DEEP = 15.0  # mm below the brain's surface from where on fluid is a ventricle
 # From strict to lax: least fraction, most grey matter in any of the six voxels beside it.
 # None is the erosion proper: all six beside it reach the fraction, too.
 STEPS: tuple[tuple[float, float | None], ...] = ((0.99, None), (0.99, 0.05), (0.95, 0.05))
-LAX_FLUID: tuple[tuple[float, float | None], ...] = ((0.95, 0.25), (0.9, 0.25), (0.9, 1.0))
+LAX_FLUID: tuple[tuple[float, float | None], ...] = (
+    (0.95, 0.25),
+    (0.9, 0.25),
+    (0.9, 1.0),
+    (0.8, 1.0),
+)
 PERIOD = 128.0  # s; slower changes are taken out before components are sought
-SILENT = 1e-10  # share of the largest eigenvalue below which there is no component
+SILENT = 1e-10  # share of the largest value below which there is no component, and no signal
 CROSS = ndimage.generate_binary_structure(3, 1)
 
 
@@ -55,8 +61,9 @@ class NoiseMask:
 def noise_masks(tissue: NDArray, mask: NDArray, affine: NDArray) -> dict[str, NoiseMask]:
     """Voxels of white matter and of ventricles, as pure as the voxels are small.
 
-    The strictest of `STEPS` that leaves `MIN_VOXELS` is taken. Fluid counts only `DEEP` below
-    the surface of the brain: between the gyri and around the brain it shares voxels with cortex.
+    The strictest of `STEPS` that leaves `WANTED_VOXELS` is taken, or the laxest. Fluid counts
+    only `DEEP` below the surface of the brain: between the gyri and around the brain it shares
+    voxels with cortex.
 
     Parameters
     ----------
@@ -67,7 +74,8 @@ def noise_masks(tissue: NDArray, mask: NDArray, affine: NDArray) -> dict[str, No
     affine : (4, 4) array
         Voxel to mm.
     """
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1), voxel_sizes(affine))[1:-1, 1:-1, 1:-1]
+    whole = np.pad(ndimage.binary_fill_holes(mask), 1)
+    depth = ndimage.distance_transform_edt(whole, voxel_sizes(affine))[1:-1, 1:-1, 1:-1]
     grey = ndimage.maximum_filter(tissue[..., 0], footprint=CROSS)
     return {
         "wm": _purest(tissue[..., 1], grey, mask, STEPS),
@@ -78,7 +86,7 @@ def noise_masks(tissue: NDArray, mask: NDArray, affine: NDArray) -> dict[str, No
 def _purest(
     fraction: NDArray, grey: NDArray, where: NDArray, steps: tuple[tuple[float, float | None], ...]
 ) -> NoiseMask:
-    """Strictest mask with enough voxels, or the laxest."""
+    """Strictest mask with as many voxels as wanted, or the laxest."""
     for least, most in steps:
         voxels = (fraction >= least) & where
         if most is None:
@@ -86,7 +94,7 @@ def _purest(
         else:
             voxels &= grey <= most
         found = NoiseMask(voxels, least, most)
-        if found.enough:
+        if found.size >= WANTED_VOXELS:
             break
     return found
 
@@ -169,10 +177,10 @@ def _run_components(signal: NDArray, tr: float, count: int) -> tuple[NDArray, ND
     covariance = np.zeros((n, n))
     for part in blocks(len(signal)):
         values = signal[part].astype(float)
-        spread = values.std(axis=1)
+        size = np.abs(values).max(axis=1)
         values = values - (values @ slow) @ slow.T
         left = values.std(axis=1)
-        alive = left > 1e-6 * np.maximum(spread, 1e-30)
+        alive = left > SILENT * size
         values = values[alive] / left[alive, None]
         covariance += values.T @ values
     power, course = np.linalg.eigh(covariance)
