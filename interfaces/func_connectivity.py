@@ -12,7 +12,6 @@ import pandas as pd
 from nipype.interfaces.base import (
     File,
     InputMultiPath,
-    OutputMultiPath,
     TraitedSpec,
     isdefined,
     traits,
@@ -228,7 +227,7 @@ class _MapsToTemplateInputSpec(CodedInputSpec):
 
 
 class _MapsToTemplateOutputSpec(TraitedSpec):
-    template_files = OutputMultiPath(
+    template_files = traits.List(
         File(exists=True), desc="smoothed maps in template space, in the order of map_files"
     )
     coverage_file = File(exists=True, desc="template voxels with a value in every map")

@@ -25,9 +25,10 @@ NUMBERS = {
     "fd_mean": ("confounds", "fd_mean"),
     "fd_max": ("confounds", "fd_max"),
     "rmsd_mean": ("confounds", "rmsd_mean"),
-    "dvars_mean": ("confounds", "std_dvars_mean"),
-    "outlier_volumes": ("confounds", "outlier_volumes"),
-    "tsnr_grey": ("confounds", "tsnr_grey"),
+    "std_dvars_mean": ("confounds", "std_dvars_mean"),
+    "outlier_volumes": ("confounds", "outliers"),
+    "censored_volumes": ("denoise", "censored"),
+    "tsnr_gm": ("confounds", "tsnr_gm"),
     "pair_r_before": ("field", "r_before"),
     "pair_r_after": ("field", "r_after"),
     "dof_lost": ("denoise", "dof_lost"),
@@ -37,7 +38,7 @@ NUMBERS = {
 }
 
 # What one number for every volume makes too long to repeat.
-LONG = ("head_to_volume", "kept", "framewise_displacement")
+LONG = ("head_to_volume",)
 
 UNCORRECTED = "distortion_uncorrected"  # note of `interfaces.func_plan`
 
@@ -50,7 +51,7 @@ IN_TABLES = (
 
 class _MeasureFuncInputSpec(JudgedStepsInputSpec):
     connections_file = File(exists=True, desc="connections of the motor region")
-    local_file = File(exists=True, desc="regional means of ALFF, fALFF and ReHo")
+    means_file = File(exists=True, desc="regional means of ALFF, fALFF and ReHo")
     regions = traits.List(traits.Str, mandatory=True, desc="regions measured")
 
 
@@ -81,7 +82,7 @@ class MeasureFunc(JudgedSteps):
         notes = [*given, *idle, *warnings_of(infos), *notes]
         table = func_measures_table(
             _table(self.inputs.connections_file, ("r", "z")),
-            _table(self.inputs.local_file, ("value",)),
+            _table(self.inputs.means_file, ("value",)),
             self.inputs.regions,
             [flag["reason"] for flag in flags],
             beside_values(notes, IN_TABLES),

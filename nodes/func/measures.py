@@ -118,7 +118,7 @@ def judge_func(
     Parameters
     ----------
     metrics : mapping
-        Numbers by name: ``rmsd_mean`` (mm), ``tsnr_grey``, ``motor_coverage``; those that a step
+        Numbers by name: ``rmsd_mean`` (mm), ``tsnr_gm``, ``motor_coverage``; those that a step
         did not give are absent or None.
     undone : str
         Why the series could not be denoised; empty if it was.
@@ -141,7 +141,7 @@ def judge_func(
         reason = f"the head moved {moved:.2f} mm from volume to volume on average (Jenkinson)"
         found = {"name": "motion_too_large" if large else "head_motion", "reason": reason}
         (flags if large else notes).append(found)
-    tsnr = metrics.get("tsnr_grey")
+    tsnr = metrics.get("tsnr_gm")
     if tsnr is not None and tsnr < limits.least_tsnr:
         reason = f"the temporal signal-to-noise ratio of grey matter is low (median {tsnr:.0f})"
         notes.append({"name": "low_tsnr", "reason": reason})
