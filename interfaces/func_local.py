@@ -77,9 +77,7 @@ class _MeasureAlffInputSpec(_LocalInputSpec):
     unfiltered_file = File(
         exists=True, desc="series without nuisance, all frequencies; no map without it"
     )
-    band = traits.Tuple(
-        traits.Float, traits.Float, default=(LOW, HIGH), usedefault=True, desc="edges, Hz"
-    )
+    band = traits.Tuple((LOW, HIGH), usedefault=True, desc="edges of the band, Hz")
 
 
 class _MeasureAlffOutputSpec(TraitedSpec):

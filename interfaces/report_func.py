@@ -21,9 +21,9 @@ from alsflow.nodes.report.functional import R_SHOWN, draw_connectivity, draw_see
 from alsflow.nodes.report.functional_charts import (
     TRACES,
     carpet_rows,
+    carpet_voxels,
     draw_carpet,
     draw_matrix,
-    thinned,
 )
 
 
@@ -63,13 +63,14 @@ class DrawCarpet(_Drawing, CodedInterface):
 
     input_spec = _DrawCarpetInputSpec
     output_spec = _DrawCarpetOutputSpec
-    _code = (draw_carpet, carpet_rows)
+    _code = (draw_carpet,)
 
     def _figures(self) -> dict[str, Figure]:
         inputs = self.inputs
         bold, image = load(inputs.bold_file)
         tissue, mask = (on_grid(path, image) for path in (inputs.tissue_file, inputs.mask_file))
-        places, kinds = thinned(carpet_rows(tissue, mask > 0, self._deep()))
+        places, kinds = carpet_voxels(carpet_rows(tissue, mask > 0, self._deep()))
+        at = tuple(np.moveaxis(places, -1, 0))
         traces = read_table(inputs.confounds_file, TRACES)
         if len(traces) != bold.shape[3]:
             raise BadInputError(
@@ -81,10 +82,10 @@ class DrawCarpet(_Drawing, CodedInterface):
             kept = read_kept(inputs.kept_file, bold.shape[3])
             denoised = on_grid(inputs.denoised_file, image)
             own = fitting(inputs.denoised_file, denoised, kept)
-            after = np.full((len(places), len(kept)), np.nan, np.float32)
-            after[:, kept] = denoised[tuple(places.T)][:, own]
+            after = np.full((*places.shape[:2], len(kept)), np.nan, np.float32)
+            after[..., kept] = denoised[at][..., own]
         tr = read_json(inputs.load_info_file)["tr"]
-        return {"carpet": draw_carpet(bold[tuple(places.T)], after, kinds, traces, tr)}
+        return {"carpet": draw_carpet(bold[at], after, kinds, traces, tr)}
 
     def _deep(self) -> NDArray | None:
         """Voxels of deep grey matter, by the names of the atlas; None without an atlas."""

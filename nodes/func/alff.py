@@ -13,6 +13,7 @@ LOW, HIGH = 0.01, 0.08  # Hz, band of Zang et al. (2007)
 LEAST_CYCLES = 1  # of the slowest wave of the band; a shorter run cannot tell it from a trend
 WANTED_CYCLES = 3  # fewer are noted: the lower end of the band rests on one or two frequencies
 LEAST_KEPT = 0.5  # share of a run's volumes; with fewer, gaps spread every wave over the spectrum
+SLACK = 1e-6  # waves; a frequency on an edge belongs to the band whatever the TR's last digit
 CHUNK = 8192  # voxels at a time, which bounds memory
 FLAT = 1e-6  # a series whose spread, relative to its level, is below this does not vary
 
@@ -65,7 +66,7 @@ def measure_alff(
     used, notes, weight = [], [], 0
     for run in np.unique(runs):
         own = np.flatnonzero(runs == run)
-        left_out, note = judge_run(kept[own], tr, band[0])
+        left_out, note = judge_run(kept[own], tr, band)
         if note:
             notes.append(f"run {run + 1} {note}")
         if left_out:
@@ -96,17 +97,19 @@ def check_band(band: tuple[float, float], tr: float) -> None:
         )
 
 
-def judge_run(kept: NDArray, tr: float, low: float) -> tuple[bool, str]:
+def judge_run(kept: NDArray, tr: float, band: tuple[float, float]) -> tuple[bool, str]:
     """Whether a run must be left out, and what is to be said of it (empty: nothing)."""
     seconds, share = len(kept) * tr, float(np.mean(kept))
-    cycles = seconds * low
-    if cycles < LEAST_CYCLES:
+    low, high = band
+    if low * seconds < LEAST_CYCLES - SLACK:
+        return True, f"lasts {seconds:.0f} s, less than one wave of {low:g} Hz: left out of ALFF"
+    if np.ceil(low * seconds - SLACK) > np.floor(high * seconds + SLACK):
         return True, (
-            f"lasts {seconds:.0f} s, less than one wave of {low:g} Hz, and is left out of ALFF"
+            f"lasts {seconds:.0f} s, too few to tell {low:g} from {high:g} Hz: left out of ALFF"
         )
     if share < LEAST_KEPT:
-        return True, f"keeps {100 * share:.0f} % of its volumes and is left out of ALFF"
-    if cycles < WANTED_CYCLES:
+        return True, f"keeps {100 * share:.0f} % of its volumes: left out of ALFF"
+    if low * seconds < WANTED_CYCLES - SLACK:
         return False, (
             f"lasts {seconds:.0f} s, fewer than {WANTED_CYCLES} waves of {low:g} Hz: "
             "its ALFF rests on few frequencies"
@@ -122,13 +125,11 @@ def _run_amplitudes(
     tr: float,
     band: tuple[float, float],
 ) -> tuple[NDArray, NDArray]:
-    """ALFF and fALFF (v,) of the volumes `chosen`, seen at `times` of a run of `length` volumes."""
+    """ALFF and fALFF (v,) of the volumes `chosen`, at `times` of a run of `length` volumes."""
     waves = np.arange(1, length // 2 + 1)
     basis = wave_basis(times, waves, length)
-    frequencies = waves / (length * tr)
-    # frequencies on an edge belong to the band, whatever the last digit of the TR
-    edge = 1e-9 / tr
-    inside = (frequencies >= band[0] - edge) & (frequencies <= band[1] + edge)
+    cycles = np.array(band) * length * tr
+    inside = (waves >= cycles[0] - SLACK) & (waves <= cycles[1] + SLACK)
     trend, _ = np.linalg.qr(np.vander(np.asarray(times, float), 2))
     alff, falff = np.empty(len(series)), np.empty(len(series))
     for start in range(0, len(series), CHUNK):

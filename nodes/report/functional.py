@@ -9,7 +9,9 @@ import numpy as np
 from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from alsflow.nodes.geometry import apply_affine, voxel_sizes
 from alsflow.nodes.report.anatomy import (
     DPI,
     LEGEND,
@@ -27,6 +29,9 @@ from alsflow.nodes.report.slices import Layout, montage, plan
 COUNT = 6
 PIXEL = 1.25  # mm
 MARGIN = 6.0  # mm around the brain
+EXTENT = (3, 97)  # percentiles of the brain's voxels between which slices lie
+SMOOTH = 6.0  # mm, full width at half maximum, of a map of connectivity
+FWHM = float(np.sqrt(8 * np.log(2)))  # full width at half maximum in standard deviations
 SEED_OUTLINE = "#ffffff"
 MOST_SHOWN = 1.0  # Fisher z at the ends of the colours; the same for everybody
 R_SHOWN = 0.25  # correlations nearer to 0 are left transparent
@@ -39,7 +44,7 @@ CONNECTED = LinearSegmentedColormap.from_list(
 )  # fmt: skip
 TSNR_STEP = 10.0  # the colours of tSNR end at a multiple of this
 TSNR_TOP = 98  # percentile of the brain that is still told from higher ones
-BAR = (0.22, 12)  # a colour bar: share of the width, pixels
+BAR = (0.2, 12)  # a colour bar: share of the width, pixels
 
 
 def draw_seeds(
@@ -92,6 +97,8 @@ def draw_connectivity(
 ) -> Figure:
     """Draw the connectivity of a seed over the mean echo-planar image.
 
+    The map is smoothed for the eye, grey matter with grey matter, which the picture says.
+
     Parameters
     ----------
     mean : (x, y, z) array
@@ -111,16 +118,27 @@ def draw_connectivity(
     """
     layout = _layout(brain, affine)
     picture = DARKER * window(montage(mean, affine, layout), mean[brain])
-    values = montage(z, affine, layout, order=0)
+    values = montage(smoothed(z, affine), affine, layout, order=0)
     least = float(np.arctanh(r_shown))
     shown = np.abs(values) >= least
     picture[shown] = CONNECTED((values[shown] / MOST_SHOWN + 1) / 2)[:, :3]
     figure, axes = canvas(picture, layout)
     contour(axes, montage(seed, affine, layout), SEED_OUTLINE)
     legend(figure, {f"seed {name}": SEED_OUTLINE})
-    text = f"Fisher z, shown from ±{least:.2f} (r = {r_shown:g})"
+    text = f"Fisher z, smoothed {SMOOTH:g} mm, shown from ±{least:.2f} (r = {r_shown:g})"
     colour_bar(figure, CONNECTED, (-MOST_SHOWN, MOST_SHOWN), text, hidden=least)
     return figure
+
+
+def smoothed(values: NDArray, affine: NDArray, fwhm: float = SMOOTH) -> NDArray:
+    """Map smoothed by `fwhm` mm among the voxels that have a value; 0 is none."""
+    known = np.isfinite(values) & (values != 0)
+    sigma = fwhm / FWHM / voxel_sizes(affine)
+    near = [
+        ndimage.gaussian_filter(part.astype(np.float32), sigma, mode="constant")
+        for part in (np.where(known, values, 0), known)
+    ]
+    return np.where(known, near[0] / np.maximum(near[1], np.finfo(np.float32).tiny), 0)
 
 
 def draw_tsnr(tsnr: NDArray, brain: NDArray, affine: NDArray) -> Figure:
@@ -161,7 +179,7 @@ def colour_bar(
     """Colours with their values in the strip under the slices, values nearer to 0 left grey."""
     width, height = (size * DPI for size in figure.get_size_inches())
     share, thick = BAR
-    left, middle = 0.62, LEGEND / 2 / height
+    left, middle = 0.64, LEGEND / 2 / height
     axes = figure.add_axes((left, middle - thick / 2 / height, share, thick / height))
     values = np.linspace(*ends, 256)
     shades = colours((values - ends[0]) / (ends[1] - ends[0]))
@@ -178,4 +196,9 @@ def colour_bar(
 
 
 def _layout(brain: NDArray, affine: NDArray, box: tuple[NDArray, NDArray] | None = None) -> Layout:
+    """Slices between `box`, or else where most of the brain is."""
+    if box is None and brain.any():
+        points = apply_affine(affine, np.argwhere(brain).T)
+        low, high = np.percentile(points, EXTENT, axis=1)
+        box = low, high
     return plan(brain, affine, span=box, count=COUNT, margin=MARGIN, pixel=PIXEL)

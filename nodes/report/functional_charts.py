@@ -20,7 +20,8 @@ TISSUES = {"cortex": "#0072b2", "deep grey": "#56b4e9", "white matter": "#e69f00
            "CSF": "#cc79a7"}  # fmt: skip
 MOSTLY = 0.6  # fraction of a tissue from which a voxel is one of its rows
 CARPET_ROWS = 300  # of all tissues together
-CARPET_ENDS = 2.0  # standard deviations at black and at white
+NEAR = 16  # voxels averaged in a row of the carpet, next to each other or nearly so
+CARPET_ENDS = 1.0  # mean of their standard deviations at black and at white
 MARK = "#d55e00"  # outlier volumes
 CENSORED = "#f6dcc8"  # volumes that are not there
 TRACES = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z",
@@ -30,6 +31,7 @@ MATRIX_ENDS = 0.8  # correlation at full colour
 SIDES = ("left", "right")
 SIDE_WORD = re.compile(r"(^|[_\- ])(left|right|lh|rh|l|r)(?=$|[_\- ])", re.IGNORECASE)
 LONGEST = 16  # characters of a region's name
+FEW = 60  # regions whose names have room in one column
 
 
 def carpet_rows(tissue: NDArray, brain: NDArray, deep: NDArray | None = None) -> NDArray:
@@ -52,44 +54,51 @@ def carpet_rows(tissue: NDArray, brain: NDArray, deep: NDArray | None = None) ->
     return rows
 
 
-def thinned(rows: NDArray, most: int = CARPET_ROWS) -> tuple[NDArray, NDArray]:
-    """Voxels to show, evenly chosen from each tissue, with the top of the head first.
+def carpet_voxels(rows: NDArray, most: int = CARPET_ROWS) -> tuple[NDArray, NDArray]:
+    """Voxels behind each row of a carpet, rows evenly spaced in each tissue from the top down.
 
     Parameters
     ----------
     rows : (x, y, z) int array
         As `carpet_rows` gives it.
     most : int
-        Voxels shown.
+        About how many rows.
 
     Returns
     -------
-    places : (m, 3) int array
-        Voxels, tissue after tissue.
+    places : (m, `NEAR`, 3) int array
+        Voxels that follow each other in the slice, or their tissue's, for each row.
     kinds : (m,) int array
-        Tissue of each.
+        Tissue of each row.
     """
     counts = [int((rows == kind).sum()) for kind in range(len(TISSUES))]
-    chosen = []
+    chosen, kinds = [np.empty((0, NEAR, 3), int)], []
     for kind, count in enumerate(counts):
-        share = min(count, int(np.ceil(most * count / max(sum(counts), 1))))
+        if count < NEAR:
+            continue
+        share = min(count // NEAR, int(np.ceil(most * count / sum(counts))))
         places = np.argwhere(rows == kind)
         places = places[np.argsort(-places[:, 2], kind="stable")]
-        chosen.append(places[np.linspace(0, count - 1, share).round().astype(int)])
-    return np.concatenate(chosen), np.repeat(np.arange(len(TISSUES)), [len(c) for c in chosen])
+        first = np.linspace(0, count - NEAR, share).round().astype(int)
+        chosen.append(places[first[:, None] + np.arange(NEAR)])
+        kinds += [kind] * share
+    return np.concatenate(chosen), np.array(kinds, int)
 
 
 def carpet(series: NDArray, runs: NDArray) -> NDArray:
-    """Series (m, n) in their standard deviations, about a line in each run; NaN stays NaN."""
-    shown = np.full(series.shape, np.nan, np.float32)
-    known = np.isfinite(series).all(axis=0)
-    for run in np.unique(runs):
+    """Rows of a carpet (m, n): series (m, k, n) in their standard deviations, averaged over k.
+
+    Each is taken about a line in each run; volumes that are NaN stay so.
+    """
+    shown = np.full(series.shape, np.nan)
+    known = np.isfinite(series).all(axis=(0, 1))
+    for run in np.unique(runs[known]):
         own = np.flatnonzero((runs == run) & known)
-        trend, _ = np.linalg.qr(np.vander(own - own.mean() if len(own) else own, 2))
-        values = series[:, own].astype(float)
-        shown[:, own] = values - values @ trend @ trend.T
-    spread = np.nanstd(shown, axis=1, keepdims=True) if known.any() else np.ones((len(shown), 1))
-    return shown / np.where(spread > 0, spread, 1)
+        trend, _ = np.linalg.qr(np.vander(own - own.mean(), min(2, len(own))))
+        values = series[..., own].astype(float)
+        shown[..., own] = values - values @ trend @ trend.T
+    spread = shown[..., known].std(axis=-1, keepdims=True)
+    return (shown / np.where(spread > 0, spread, 1)).mean(axis=1)
 
 
 def draw_carpet(
@@ -99,9 +108,9 @@ def draw_carpet(
 
     Parameters
     ----------
-    before : (m, n) array
-        Series of some voxels, realigned.
-    after : (m, n) array or None
+    before : (m, k, n) array
+        Realigned series of the voxels behind each row of the carpet.
+    after : (m, k, n) array or None
         The same denoised, NaN in volumes that were censored; None if there is none.
     kinds : (m,) int array
         Tissue of each row: its index in `TISSUES`, rising.
@@ -141,36 +150,41 @@ def draw_carpet(
 def _draw_traces(grid: Sequence[Axes], traces: pd.DataFrame, runs: NDArray) -> None:
     """Translation, rotation, FD, DVARS and global signal, with gaps between runs."""
     volumes = np.arange(1, len(runs) + 1)
-    names = ("translation, mm", "rotation, °", "FD, mm", "DVARS", "global, %")
-    shift, turn = (
-        traces[[f"{kind}_{axis}" for axis in "xyz"]].to_numpy(float) for kind in ("trans", "rot")
-    )
-    level = traces["global_signal"].to_numpy(float)
-    per_run = np.array([np.nanmean(level[runs == run]) for run in np.unique(runs)])
-    mean = per_run[np.searchsorted(np.unique(runs), runs)]
-    columns = (
-        shift, np.rad2deg(turn), traces[["framewise_displacement"]].to_numpy(float),
-        traces[["std_dvars"]].to_numpy(float), (100 * (level / mean - 1))[:, None],
-    )  # fmt: skip
-    for axes, name, values in zip(grid, names, columns, strict=True):
+    for axes, (name, values) in zip(grid, _columns(traces, runs).items(), strict=True):
+        several = values.shape[1] > 1
         for k, column in enumerate(values.T):
-            several = values.shape[1] > 1
+            colour = SERIES[k] if several else INK
             for run in np.unique(runs):
-                label = "xyz"[k] if several and run == runs[0] else None
-                axes.plot(volumes[runs == run], column[runs == run], lw=1.1, label=label,
-                          color=SERIES[k] if several else INK)  # fmt: skip
+                axes.plot(volumes[runs == run], column[runs == run], lw=1.1, color=colour)
+            if several:
+                axes.text(0.005 + 0.02 * k, 1.02, "xyz"[k], color=colour, fontsize=9,
+                          transform=axes.transAxes, va="bottom", weight="bold")  # fmt: skip
         axes.set_ylabel(name, fontsize=8.5)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=INK, labelsize=8)
         axes.locator_params(axis="y", nbins=3)
-    grid[0].legend(frameon=False, fontsize=8.5, ncols=3, loc="upper left", borderpad=0)
+        if not several and np.isfinite(values).any():
+            text = f"mean {np.nanmean(values):.2f}, largest {np.nanmax(values):.2f}"
+            axes.set_title(text, loc="right", fontsize=8.5, color=INK, pad=2)
     grid[2].set_ylim(bottom=0)
     grid[3].axhline(1, color=GREY, lw=0.6, zorder=0)
-    for axes, values in zip(grid[2:4], columns[2:4], strict=True):
-        if np.isfinite(values).any():
-            text = f"mean {np.nanmean(values):.2f}, largest {np.nanmax(values):.2f}"
-            axes.text(0.995, 0.98, text, transform=axes.transAxes, fontsize=8.5, color=INK,
-                      ha="right", va="top")  # fmt: skip
+    grid[4].set_title("", loc="right")
+
+
+def _columns(traces: pd.DataFrame, runs: NDArray) -> dict[str, NDArray]:
+    """What is drawn over the carpet, (n, 1) or (n, 3) each, by its name."""
+    shift, turn = (
+        traces[[f"{kind}_{axis}" for axis in "xyz"]].to_numpy(float) for kind in ("trans", "rot")
+    )
+    level = traces["global_signal"]
+    change = 100 * (level / level.groupby(runs).transform("mean") - 1)
+    return {
+        "translation\nmm": shift,
+        "rotation\ndegrees": np.rad2deg(turn),
+        "FD, mm": traces[["framewise_displacement"]].to_numpy(float),
+        "DVARS\nstandardised": traces[["std_dvars"]].to_numpy(float),
+        "global\nsignal, %": change.to_numpy(float)[:, None],
+    }
 
 
 def _draw_carpet_panel(axes: Axes, shown: NDArray, kinds: NDArray, name: str) -> None:
@@ -193,7 +207,7 @@ def _draw_carpet_panel(axes: Axes, shown: NDArray, kinds: NDArray, name: str) ->
             axes.axhline(rows[0], color=colour, lw=1.0)
     axes.set_yticks([])
     axes.tick_params(colors=INK, labelsize=8)
-    title = f"{name}; black to white: ±{CARPET_ENDS:g} standard deviations of each voxel"
+    title = f"{name}; black to white: ±{CARPET_ENDS:g} standard deviation, rows are {NEAR} voxels"
     axes.set_title(title, fontsize=9, loc="left", color=INK, pad=3)
 
 
@@ -220,12 +234,13 @@ def draw_matrix(r: NDArray, names: Sequence[str], sides: Mapping[str, str]) -> F
     groups = {side: [k for k in known if sides.get(names[k], "") == side] for side in SIDES}
     groups["middle"] = [k for k in known if sides.get(names[k], "") not in SIDES]
     order = [k for group in groups.values() for k in group]
-    figure = Figure(figsize=(WIDTH, 7.9), dpi=DPI, facecolor="white")
-    axes = figure.add_axes((0.19, 0.03, 0.70, 0.70 * WIDTH / 7.9))
+    height = 9.4 if len(order) > FEW else 7.0
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
+    axes = figure.add_axes((0.235, 0.3 / height, 0.655, 1 - 0.6 / height))
     shown = r[np.ix_(order, order)].astype(float)
     np.fill_diagonal(shown, np.nan)
     image = axes.imshow(shown, cmap="RdBu_r", vmin=-MATRIX_ENDS, vmax=MATRIX_ENDS,
-                        interpolation="nearest")  # fmt: skip
+                        interpolation="nearest", aspect="auto")  # fmt: skip
     axes.set_facecolor("#d9d9d9")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -249,11 +264,11 @@ def short_name(name: str) -> str:
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     """Names beside the rows, in two columns by turns where rows are too low for one."""
-    columns = 1 if len(names) <= 60 else 2
+    columns = 1 if len(names) <= FEW else 2
     for row, name in enumerate(names):
         out = row % columns
         axes.annotate(name, (0, row), xycoords=("axes fraction", "data"), fontsize=7,
-                      xytext=(-8 - 52 * out, 0), textcoords="offset points", ha="right",
+                      xytext=(-5 - 72 * out, 0), textcoords="offset points", ha="right",
                       va="center", color=INK, annotation_clip=False,
                       arrowprops={"arrowstyle": "-", "lw": 0.3, "color": GREY, "shrinkA": 1,
                                   "shrinkB": 0})  # fmt: skip
@@ -266,7 +281,7 @@ def _mark_groups(axes: Axes, groups: Mapping[str, Sequence[int]]) -> None:
         if not members:
             continue
         end = start + len(members)
-        axes.text((start + end) / 2 - 0.5, -1.2, side, ha="center", va="bottom", fontsize=9)
+        axes.text((start + end) / 2 - 0.5, -0.8, side, ha="center", va="bottom", fontsize=9)
         if start:
             axes.axhline(start - 0.5, color=INK, lw=1)
             axes.axvline(start - 0.5, color=INK, lw=1)
