@@ -95,7 +95,7 @@ def _series_sidecar(design: Design, site: int, scan: FunctionalScan) -> dict[str
     times = scan.truth.slice_times.tolist()
     return {
         "TaskName": TASK,
-        "Instructions": "Nobody was told anything: nobody was there",
+        "Instructions": "none: the person is simulated",
         **_sidecar(design, site, scan, scan.encoding.sign),
         "RepetitionTime": scan.repetition,
         "EchoTime": ECHO_TIME,

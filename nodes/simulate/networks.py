@@ -88,7 +88,7 @@ SOMATOMOTOR = ("motor", "sensory", "supplementary")  # what a motor seed shows i
 MODULES = [(network, side) for network in NETWORKS for side in SIDES]
 # Correlation of networks on one side; 0 where none is written.
 TOGETHER = {
-    ("motor", "sensory"): 0.65,
+    ("motor", "sensory"): 0.66,
     ("motor", "supplementary"): 0.60,
     ("sensory", "supplementary"): 0.50,
     ("motor", "striatum"): 0.30,
@@ -108,7 +108,7 @@ TOGETHER = {
     ("frontoparietal", "default"): 0.10,
     ("frontoparietal", "salience"): 0.20,
 }
-HOMOTOPIC = 0.80  # correlation of the two sides of a network, and factor across sides
+HOMOTOPIC = 0.85  # correlation of the two sides of a network, and factor across sides
 OWN = 0.08  # share of a label's variance that nothing else has
 MOTOR_Z, SD_MOTOR_Z = 0.70, 0.12  # Fisher z of the precentral gyri; between people
 MOTOR_Z_PER_YEAR = -0.004  # relative, from the reference age on
