@@ -16,14 +16,16 @@ from alsflow.interfaces.simulate import write_cohort
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.simulate.cohort import (
     DEFAULT_EFFECTS,
+    DEFAULT_NETWORK_EFFECTS,
     DEFAULT_TRACT_EFFECTS,
     Design,
     DiffusionDesign,
+    FunctionalDesign,
 )
 
 EX_USAGE = 64
 EX_CANTCREAT = 73
-MODALITIES = ("anat", "dwi")
+MODALITIES = ("anat", "dwi", "func")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     """Command line of ``alsflow-simulate``."""
     default = ", ".join(f"{name}={change}" for name, change in DEFAULT_EFFECTS.items())
     tracts = ", ".join(f"{name}={change}" for name, change in DEFAULT_TRACT_EFFECTS.items())
+    networks = ", ".join(f"{name}={change}" for name, change in DEFAULT_NETWORK_EFFECTS.items())
     made = _Parser(
         prog="alsflow-simulate",
         description="Write a simulated multi-centre cohort of ALS and controls as a BIDS dataset,"
@@ -75,9 +78,10 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         metavar="MEASURE=CHANGE",
-        help="mean relative change in people with ALS of a regional grey-matter volume, or of the"
-        f" anisotropy of a tract; replaces the default, {default} and, with dwi, {tracts};"
-        " MEASURE=0 puts in nothing",
+        help="mean relative change in people with ALS of a regional grey-matter volume, of the"
+        " anisotropy of a tract, or of the connectivity of the precentral gyri; replaces the"
+        f" default, {default} and, with dwi, {tracts}, with func, {networks}; MEASURE=0 puts in"
+        " nothing",
     )
     made.add_argument(
         "--modalities",
@@ -98,6 +102,20 @@ def parser() -> argparse.ArgumentParser:
         help="voxel size of the diffusion series, as --resolution (2.5)",
     )
     made.add_argument(
+        "--func-volumes", type=int, default=192, metavar="N", help="resting-state volumes (192)"
+    )
+    made.add_argument(
+        "--func-tr", type=float, default=2.2, metavar="S", help="their repetition time, s (2.2)"
+    )
+    made.add_argument(
+        "--func-voxel",
+        type=_voxel,
+        nargs="+",
+        default=[(3.5, 3.5, 3.5)],
+        metavar="MM",
+        help="voxel size of the resting-state series, as --resolution (3.5)",
+    )
+    made.add_argument(
         "--resolution",
         type=_voxel,
         nargs="+",
@@ -114,7 +132,8 @@ def parser() -> argparse.ArgumentParser:
 def _effects(options: argparse.Namespace) -> dict[str, float]:
     """Effects that are asked for, or the default ones of the modalities."""
     tracts = DEFAULT_TRACT_EFFECTS if "dwi" in options.modalities else {}
-    return dict(options.effect or DEFAULT_EFFECTS | tracts)
+    networks = DEFAULT_NETWORK_EFFECTS if "func" in options.modalities else {}
+    return dict(options.effect or DEFAULT_EFFECTS | tracts | networks)
 
 
 def _sizes(voxels: Sequence[tuple[float, float, float]]) -> list[str]:
@@ -127,9 +146,15 @@ def _command(options: argparse.Namespace) -> str:
     words += [options.n_controls, "--sites", options.sites, "--seed", options.seed]
     words += ["--effect", *(f"{name}={change:g}" for name, change in _effects(options).items())]
     words += ["--resolution", *_sizes(options.resolution)]
-    if "dwi" in options.modalities:
-        words += ["--modalities", "anat", "dwi", "--dwi-directions", options.dwi_directions]
+    further = [name for name in MODALITIES[1:] if name in options.modalities]
+    if further:
+        words += ["--modalities", "anat", *further]
+    if "dwi" in further:
+        words += ["--dwi-directions", options.dwi_directions]
         words += ["--dwi-voxel", *_sizes(options.dwi_voxel)]
+    if "func" in further:
+        words += ["--func-volumes", options.func_volumes, "--func-tr", f"{options.func_tr:g}"]
+        words += ["--func-voxel", *_sizes(options.func_voxel)]
     words += ["--truth-maps"] if options.truth_maps else []
     return shlex.join(str(word) for word in words)
 
@@ -137,6 +162,7 @@ def _command(options: argparse.Namespace) -> str:
 def requested(options: argparse.Namespace) -> Design:
     """Design that parsed options ask for."""
     dwi = DiffusionDesign(options.dwi_directions, voxels=tuple(options.dwi_voxel))
+    func = FunctionalDesign(options.func_volumes, options.func_tr, tuple(options.func_voxel))
     return Design(
         n_patients=options.n_als,
         n_controls=options.n_controls,
@@ -145,6 +171,7 @@ def requested(options: argparse.Namespace) -> Design:
         effects=_effects(options),
         voxels=tuple(options.resolution),
         dwi=dwi if "dwi" in options.modalities else None,
+        func=func if "func" in options.modalities else None,
     )
 
 

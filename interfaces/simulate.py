@@ -18,6 +18,7 @@ from alsflow.interfaces.atlas import find_atlas
 from alsflow.interfaces.images import load
 from alsflow.interfaces.simulate_diffusion import write_atlas, write_diffusion
 from alsflow.interfaces.simulate_files import write_image, write_json, write_table, write_text
+from alsflow.interfaces.simulate_functional import write_functional
 from alsflow.interfaces.template import SPACE, template_file
 from alsflow.nodes.atlas import fill_gaps
 from alsflow.nodes.simulate import phenotype
@@ -31,12 +32,16 @@ from alsflow.nodes.simulate.cohort import (
     draw_site,
     effect_table,
     head_measures,
+    is_difference,
     person_scores,
     scan_person,
     scan_person_diffusion,
+    scan_person_functional,
 )
+from alsflow.nodes.simulate.functional import Cortex
 from alsflow.nodes.simulate.head import Head
 from alsflow.nodes.simulate.labels import TISSUES
+from alsflow.nodes.simulate.networks import network_labels
 from alsflow.nodes.simulate.tracts import Bundles, lay_bundles
 
 ATLAS = "neuromorphometrics"
@@ -81,10 +86,7 @@ def template_source() -> Source:
     csf = np.where(head > 0, np.clip(1 - gm - wm, 0, 1), 0).astype(np.float32)
     atlas = find_atlas(ATLAS)
     labels, labels_image = load(atlas.image, np.int32)
-    plain = {
-        label.index: label.name.removeprefix("Left_").removeprefix("Right_")
-        for label in atlas.labels
-    }
+    plain = {label.index: _plain(label.name) for label in atlas.labels}
     regions = fill_gaps(labels, labels_image.affine)  # as the anatomical stream uses them
     structures = {
         structure: tuple(index for index, name in plain.items() if name in names)
@@ -96,6 +98,18 @@ def template_source() -> Source:
 def atlas_regions() -> Regions:
     """Atlas labels of each region and side, as the measures define them."""
     return find_atlas(ATLAS).regions
+
+
+def atlas_cortex() -> Cortex:
+    """Networks and measured regions, by the labels of the cohort's atlas."""
+    atlas = find_atlas(ATLAS)
+    names = ((label.index, _plain(label.name), label.side) for label in atlas.labels)
+    return Cortex(network_labels(names), atlas.regions)
+
+
+def _plain(name: str) -> str:
+    """Name of a label without its side."""
+    return name.removeprefix("Left_").removeprefix("Right_")
 
 
 # ---------------------------------------------------------------------------- files
@@ -151,6 +165,7 @@ def _start_worker(bundles: Bundles | None) -> None:
     _workers["blueprint"] = prepare_blueprint(template_source())
     _workers["regions"] = atlas_regions()
     _workers["bundles"] = bundles
+    _workers["cortex"] = atlas_cortex()
 
 
 def _make_person(task: tuple[Path, Design, Person, bool]) -> tuple[dict, dict]:
@@ -164,6 +179,11 @@ def _make_person(task: tuple[Path, Design, Person, bool]) -> tuple[dict, dict]:
         scan = scan_person_diffusion(design, person, head.anatomy, _workers["bundles"])
         write_diffusion(folder, design, person, scan, maps)
         true, before = true | scan.truth.measures, before | scan.truth.unaffected
+    if design.func is not None:
+        run = scan_person_functional(design, person, head.anatomy, _workers["cortex"])
+        write_functional(folder, design, person, run, maps)
+        true |= run.truth.connectivity.measures
+        before |= run.truth.unaffected.measures
     return true, before
 
 
@@ -224,6 +244,7 @@ Put into the group with ALS:
 the voxels, and `derivatives/truth/effects.tsv` the effect on each measure.
 
 {_diffusion_words(design)}\
+{_functional_words(design)}\
 The heads are deformations of the ICBM 2009a template ({SPACE}) with deep structures after labels
 provided by Neuromorphometrics, Inc. (CC BY-NC 4.0: non-commercial use).
 """
@@ -235,6 +256,16 @@ def _diffusion_words(design: Design) -> str:
     return """\
 `derivatives/truth/sub-*/dwi` holds the motion, eddy currents, drift and field of each diffusion
 series, and `derivatives/simulation/atlas` the tracts in template space.
+
+"""
+
+
+def _functional_words(design: Design) -> str:
+    if design.func is None:
+        return ""
+    return """\
+`derivatives/truth/sub-*/func` holds the motion, drift, field, networks and connectivity of each
+resting-state series.
 
 """
 
@@ -280,7 +311,7 @@ def _write_truth(
 
 def _change(name: str, true: dict, before: dict) -> float:
     difference = true[name][0] - before[name][0]
-    return difference if name.endswith("_asymmetry") else difference / before[name][0]
+    return difference if is_difference(name) else difference / before[name][0]
 
 
 def write_cohort(
@@ -303,7 +334,7 @@ def write_cohort(
     n_procs : int
         People made at the same time; the dataset does not depend on it.
     maps : bool
-        Write each person's true tissue fractions, brain mask and tensor maps too.
+        Write each person's true tissue fractions, brain mask, tensor and network maps too.
 
     Yields
     ------

@@ -8,7 +8,7 @@ are made, or by how many processes, does not matter.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,17 @@ from alsflow.nodes.simulate.diffusion import (
     scan_diffusion,
 )
 from alsflow.nodes.simulate.echo_planar import Imperfections, epi_grid
+from alsflow.nodes.simulate.functional import (
+    MOTOR,
+    Cortex,
+    FunctionalScan,
+    FunctionalScanner,
+    FunctionalSubject,
+    scan_functional,
+)
 from alsflow.nodes.simulate.head import Head, simulate_head
 from alsflow.nodes.simulate.labels import without_thinning
+from alsflow.nodes.simulate.networks import draw_motor_z
 from alsflow.nodes.simulate.phenotype import Clinic, Row, draw_burden, draw_scores
 from alsflow.nodes.simulate.scanner import Scanner
 from alsflow.nodes.simulate.tracts import MEASURED, Bundles
@@ -36,15 +45,19 @@ PATIENT, CONTROL = "ALS", "control"
 SIDES = ("left", "right")
 DEFAULT_EFFECTS = {"gmv_precentral_both": -0.12}
 DEFAULT_TRACT_EFFECTS = {"fa_corticospinal_tract_both": -0.10}
+DEFAULT_NETWORK_EFFECTS = {MOTOR: -0.30}
 MEAN_TIV = {"M": 1560.0, "F": 1370.0}  # mL
 SD_TIV = {"M": 115.0, "F": 105.0}  # mL
 GM_LOSS_PER_YEAR = 0.0022  # share of cortical grey matter, cross-sectional
 SD_GM_LOSS = 0.012
 VENTRICLE_GROWTH = (1.5, 0.05, 0.8)  # mm: at the reference age, per year, standard deviation
 RIM = (1.5, 0.012, 0.15)  # mm: at the reference age, per year, standard deviation
+SD_MOTION = 0.4  # of the logarithm of the size of motion in resting-state series
 SD_ATROPHY = 0.25  # of the atrophy between people with ALS, relative to its mean
 PERSON, SITE = 0, 1  # first key of the generators
 FEWEST_DIRECTIONS = 6  # a tensor has as many unknowns
+FEWEST_VOLUMES = 10  # of a series of any use for a test
+FIELD = 55.0  # Hz, typical 99th percentile of the head's field inside the brain at 3 T
 STORAGE = ("LAS", "RAS", "LPS")  # orders of the voxels on disk, given to the sites at random
 
 
@@ -76,6 +89,32 @@ class DiffusionDesign:
 
 
 @dataclass(frozen=True)
+class FunctionalDesign:
+    """What is asked of the resting-state series of a cohort.
+
+    Attributes
+    ----------
+    volumes : int
+        Volumes, those before the steady state included.
+    repetition : float
+        Time from volume to volume, s.
+    voxels : tuple
+        Edges of a voxel (x, y, z), mm, at each site.
+    scanner : FunctionalScanner, optional
+        The same at all sites; by default each site draws its own.
+    """
+
+    volumes: int = 192
+    repetition: float = 2.2
+    voxels: tuple[tuple[float, float, float], ...] = ((3.5, 3.5, 3.5),)
+    scanner: FunctionalScanner | None = None
+
+    def voxel(self, site: int) -> tuple[float, float, float]:
+        """Voxel edges at a site, mm; the list of them starts again when it is too short."""
+        return self.voxels[site % len(self.voxels)]
+
+
+@dataclass(frozen=True)
 class Design:
     """What is asked of a cohort.
 
@@ -88,12 +127,14 @@ class Design:
     seed : int
         Everything random follows from it.
     effects : dict
-        Name of a regional grey-matter volume or of the anisotropy of a tract to the mean relative
-        change in people with ALS.
+        Name of a regional grey-matter volume, of the anisotropy of a tract or of the motor
+        connectivity to the mean relative change in people with ALS.
     voxels : tuple
         Edges of a voxel (x, y, z), mm, at each site.
     dwi : DiffusionDesign, optional
         Diffusion series; by default there are none.
+    func : FunctionalDesign, optional
+        Resting-state series; by default there are none.
     """
 
     n_patients: int
@@ -103,6 +144,7 @@ class Design:
     effects: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_EFFECTS))
     voxels: tuple[tuple[float, float, float], ...] = ((1.0, 1.0, 1.0),)
     dwi: DiffusionDesign | None = None
+    func: FunctionalDesign | None = None
 
     def voxel(self, site: int) -> tuple[float, float, float]:
         """Voxel edges at a site, mm; the list of them starts again when it is too short."""
@@ -127,6 +169,8 @@ class Person:
         What is behind the scores.
     tract_changes : dict
         Tract and side to the relative change of its anisotropy.
+    motor_change : float
+        Relative change of the Fisher z between the precentral gyri.
     """
 
     number: int
@@ -135,6 +179,7 @@ class Person:
     traits: Traits
     clinic: Clinic
     tract_changes: dict[tuple[str, str], float] = field(default_factory=dict)
+    motor_change: float = 0.0
 
     @property
     def label(self) -> str:
@@ -159,15 +204,15 @@ def region_thinning(effects: Mapping[str, float], regions: Regions) -> dict[int,
     """
     loss: dict[int, float] = {}
     for measure, change in effects.items():
-        if measure.startswith("fa_"):
-            continue  # `tract_changes` reads it
+        if measure.startswith(("fa_", "fc_")):
+            continue  # `tract_changes` and `motor_change` read them
         region, _, side = measure.removeprefix("gmv_").rpartition("_")
         if not measure.startswith("gmv_") or region not in regions or side not in (*SIDES, "both"):
             names = ", ".join(sorted(regions))
             raise BadInputError(
                 f"no effect can be put into {measure!r}; name gmv_REGION_left, _right or _both, "
                 f"where REGION is one of {names}; or, with diffusion, fa_TRACT_left, _right or "
-                f"_both, where TRACT is one of {', '.join(MEASURED)}"
+                f"_both, where TRACT is one of {', '.join(MEASURED)}; or, with func, {MOTOR}"
             )
         if not -0.9 <= change <= 0:
             raise BadInputError(
@@ -210,6 +255,26 @@ def tract_changes(effects: Mapping[str, float]) -> dict[tuple[str, str], float]:
     return {key: change for key, change in found.items() if change}
 
 
+def motor_change(effects: Mapping[str, float]) -> float:
+    """Mean relative change of the Fisher z between the precentral gyri; 0 where none is asked.
+
+    Parameters
+    ----------
+    effects : mapping
+        ``fc_motor_interhemispheric`` to the relative change, from -0.9 to 0.3; what is not about
+        connectivity is passed over.
+    """
+    for measure in effects:
+        if measure.startswith("fc_") and measure != MOTOR:
+            raise BadInputError(
+                f"no effect can be put into {measure!r}; of connectivity, name {MOTOR}"
+            )
+    change = effects.get(MOTOR, 0.0)
+    if not -0.9 <= change <= 0.3:
+        raise BadInputError(f"the effect {MOTOR}={change} must lie between -0.9 and 0.3")
+    return change
+
+
 def _members(regions: Regions, region: str, side: str) -> list[int]:
     return [label for name in SIDES if side in (name, "both") for label in regions[region][name]]
 
@@ -234,6 +299,14 @@ def check_design(design: Design, regions: Regions) -> None:
             "an effect on the anisotropy of a tract is asked for, but no diffusion series: add "
             "--modalities anat dwi"
         )
+    change = motor_change(design.effects)
+    if design.func is not None:
+        _check_functional(design.func)
+    elif change:
+        raise BadInputError(
+            "an effect on connectivity is asked for, but no resting-state series: add "
+            "--modalities anat func"
+        )
 
 
 def _check_diffusion(dwi: DiffusionDesign) -> None:
@@ -246,6 +319,22 @@ def _check_diffusion(dwi: DiffusionDesign) -> None:
         if not all(1 <= edge <= 5 for edge in voxel):
             raise BadInputError(
                 f"diffusion voxels of {voxel} mm cannot be drawn; edges run from 1 to 5"
+            )
+
+
+def _check_functional(func: FunctionalDesign) -> None:
+    if func.volumes < FEWEST_VOLUMES:
+        raise BadInputError(
+            f"{func.volumes} resting-state volumes show no networks; give {FEWEST_VOLUMES} or more"
+        )
+    if not 0.5 <= func.repetition <= 5:
+        raise BadInputError(
+            f"a repetition time of {func.repetition:g} s cannot be drawn; give 0.5 to 5"
+        )
+    for voxel in func.voxels:
+        if not all(2 <= edge <= 6 for edge in voxel):
+            raise BadInputError(
+                f"resting-state voxels of {voxel} mm cannot be drawn; edges run from 2 to 6"
             )
 
 
@@ -316,13 +405,16 @@ def draw_person(design: Design, regions: Regions, number: int) -> Person:
         key: max(change * (1 + SD_ATROPHY * deviation), -0.95)
         for key, change in (tract_changes(design.effects) if patient else {}).items()
     }
+    motor = max(
+        (motor_change(design.effects) if patient else 0.0) * (1 + SD_ATROPHY * deviation), -0.95
+    )
     clinic = Clinic(
         patient=patient,
         bulbar=demography["onset"] == "bulbar",
         burden=draw_burden(deviation, rng) if patient else 0.0,
     )
     row: Row = {"site": f"site-{site + 1}", **demography}
-    return Person(number, site, row, _traits(row, thinning, rng), clinic, changes)
+    return Person(number, site, row, _traits(row, thinning, rng), clinic, changes, motor)
 
 
 def draw_people(design: Design, regions: Regions) -> list[Person]:
@@ -386,6 +478,61 @@ def scan_person_diffusion(
     )
 
 
+def draw_functional_site(design: Design, site: int) -> FunctionalScanner:
+    """Draw how one site takes resting-state series; its other images do not depend on it."""
+    if design.func is None:
+        raise ValueError("the design asks for no resting-state series")
+    *_, rng = generator(design.seed, SITE, site).spawn(3)
+    readout = float(rng.uniform(0.02, 0.035))
+    edge = design.func.voxel(site)[1]
+    own = FunctionalScanner(
+        tsnr=float(rng.uniform(60, 100)),
+        drift=float(rng.uniform(0.5, 3)),
+        motion=0.4,
+        distortion=float(FIELD * readout * edge * rng.uniform(0.8, 1.2)),
+        non_uniformity=float(rng.uniform(0.1, 0.35)),
+        readout=readout,
+        multiband=(1, 1, 2, 3)[rng.integers(4)],
+        polarity=(-1, 1)[rng.integers(2)],
+        gain=float(round(rng.uniform(300, 900))),
+        storage=STORAGE[rng.integers(len(STORAGE))],
+    )
+    return design.func.scanner or own
+
+
+def person_motor_z(design: Design, person: Person) -> tuple[float, float]:
+    """Fisher z of a participant's precentral gyri in an endless run, and without the disease."""
+    trait, *_ = _functional_streams(design, person)
+    age = float(person.row["age"] or 0) - REFERENCE_AGE
+    return draw_motor_z(age, person.motor_change, trait)
+
+
+def _functional_streams(design: Design, person: Person) -> list[np.random.Generator]:
+    """Generators of the person's connectivity, position, amount of motion, and series."""
+    *_, rng = generator(design.seed, PERSON, person.number).spawn(5)
+    return rng.spawn(4)
+
+
+def scan_person_functional(
+    design: Design, person: Person, anatomy: Anatomy, cortex: Cortex
+) -> FunctionalScan:
+    """Resting-state series and truth of one participant, whose `anatomy` `scan_person` drew."""
+    if design.func is None:
+        raise ValueError("the design asks for no resting-state series")
+    _, place, restless, series = _functional_streams(design, person)
+    scanner = draw_functional_site(design, person.site)
+    restlessness = np.exp(SD_MOTION * float(np.clip(restless.standard_normal(), -2, 2)))
+    angles = np.array([-6.0, 0.0, 0.0]) + place.standard_normal(3) * (4.0, 1.5, 1.5)
+    return scan_functional(
+        FunctionalSubject(anatomy, *person_motor_z(design, person)),
+        epi_grid(anatomy, design.func.voxel(person.site), angles),
+        (design.func.volumes, design.func.repetition),
+        replace(scanner, motion=scanner.motion * restlessness),
+        cortex,
+        series,
+    )
+
+
 def person_scores(design: Design, person: Person) -> dict[str, Row]:
     """Clinical scores of one participant by table."""
     _, _, rng = generator(design.seed, PERSON, person.number).spawn(3)
@@ -429,6 +576,14 @@ def head_measures(head: Head, regions: Regions) -> tuple[dict, dict]:
     return true, true_measures(volumes, regional_gm, regions)
 
 
+def is_difference(measure: str) -> bool:
+    """Tell whether a change of a measure is a difference, because its zero is arbitrary or near.
+
+    Asymmetries, and connectivity with regions that may be hardly connected.
+    """
+    return measure.endswith("_asymmetry") or (measure.startswith("fc_") and measure != MOTOR)
+
+
 def effect_table(effects: Mapping[str, float], changes: pd.DataFrame) -> pd.DataFrame:
     """List what was injected into each measure.
 
@@ -438,7 +593,7 @@ def effect_table(effects: Mapping[str, float], changes: pd.DataFrame) -> pd.Data
         What was asked.
     changes : DataFrame
         For each person with ALS (row) and measure (column), value less the value without
-        atrophy, relative to the latter; differences for asymmetry, whose zero is arbitrary.
+        atrophy, relative to the latter; differences where `is_difference` says so.
 
     Returns
     -------
@@ -459,6 +614,6 @@ def effect_table(effects: Mapping[str, float], changes: pd.DataFrame) -> pd.Data
     for measure in changes.columns:
         mean = float(changes[measure].mean())  # NaN where nobody has ALS
         aimed = asked.get(measure, mean if abs(mean) > 1e-12 else 0.0)
-        scale = "difference" if measure.endswith("_asymmetry") else "relative"
+        scale = "difference" if is_difference(measure) else "relative"
         rows.append((measure, aimed, mean, scale))
     return pd.DataFrame(rows, columns=["measure", "relative_effect", "mean_change", "scale"])

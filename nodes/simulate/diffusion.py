@@ -22,7 +22,6 @@ from alsflow.nodes.geometry import apply_affine
 from alsflow.nodes.simulate.anatomy import LATTICE_SPACING, Anatomy, to_template
 from alsflow.nodes.simulate.echo_planar import (
     FINER,
-    OVERHANG,
     PE_AXIS,
     Grid,
     Imperfections,
@@ -34,6 +33,7 @@ from alsflow.nodes.simulate.echo_planar import (
     lose_slices,
     read_volume,
     susceptibility_shift,
+    to_voxels,
 )
 from alsflow.nodes.simulate.labels import CLASSES, cut_labels, tissue_table, voxel_means
 from alsflow.nodes.simulate.scanner import receive_field, rician
@@ -414,14 +414,6 @@ def carried_directions(anatomy: Anatomy, points: NDArray, directions: NDArray) -
     carried = np.linalg.solve(jacobian, directions[..., None])[..., 0]
     carried /= np.linalg.norm(carried, axis=1, keepdims=True)
     return carried.astype(np.float32)
-
-
-def to_voxels(points: NDArray, grid: Grid) -> NDArray:
-    """Mean of values (a, b, c, ...) on the points over each voxel of the field of view."""
-    x, y, z = grid.shape
-    seen = points[:, :, FINER * OVERHANG : FINER * (OVERHANG + z)]
-    blocks = seen.reshape(x, FINER, y, FINER, z, FINER, *points.shape[3:])
-    return blocks.mean((1, 3, 5))
 
 
 @numba.njit(fastmath=True)

@@ -8,6 +8,7 @@ drifts, noise comes last. Phase encoding is along the second voxel axis.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numba
@@ -143,6 +144,14 @@ def epi_grid(
     count = 2 * np.ceil((high - low) / 2).astype(int)
     affine[:3, 3] = affine[:3, :3] @ low
     return Grid((int(count[0]), int(count[1]), int(count[2])), affine)
+
+
+def to_voxels(points: NDArray, grid: Grid) -> NDArray:
+    """Mean of values (a, b, c, ...) on the points over each voxel of the field of view."""
+    x, y, z = grid.shape
+    seen = points[:, :, FINER * OVERHANG : FINER * (OVERHANG + z)]
+    blocks = seen.reshape(x, FINER, y, FINER, z, FINER, *points.shape[3:])
+    return blocks.mean((1, 3, 5))
 
 
 # ---------------------------------------------------------------------------- displacements
@@ -372,6 +381,7 @@ def _encode(
                 out[i, j, k] = _sample_cubic(head, x, y, z) * field / stretch
 
 
+@functools.lru_cache(maxsize=8)
 def readout_matrix(n: int, ringing: float) -> NDArray:
     """Matrix (n, FINER n) from the points along one axis to its voxels; see `Imperfections`."""
     points = (np.arange(FINER * n) + 0.5) / FINER - 0.5
@@ -381,7 +391,9 @@ def readout_matrix(n: int, ringing: float) -> NDArray:
     if n % 2 == 0:
         finite += np.cos(np.pi * away)  # the highest wave, half of which is seen at each end
     box = np.repeat(np.eye(n), FINER, axis=1)
-    return (ringing * finite / n + (1 - ringing) * box).astype(np.float32) / FINER
+    matrix = (ringing * finite / n + (1 - ringing) * box).astype(np.float32) / FINER
+    matrix.flags.writeable = False  # every slice uses the same one
+    return matrix
 
 
 @dataclass(frozen=True)
@@ -424,29 +436,79 @@ def read_volume(
     eddy : (4,) array
         As of `eddy_terms`.
     """
+    return read_slices(readout, head, pose, polarity, eddy, (0, readout.grid.shape[2]))
+
+
+def read_slices(
+    readout: Readout,
+    head: NDArray,
+    pose: NDArray,
+    polarity: int,
+    eddy: NDArray,
+    slices: tuple[int, int],
+    lowest: int = 0,
+) -> NDArray:
+    """Some slices of an image; every slice may see the head at a time of its own.
+
+    Parameters
+    ----------
+    readout, pose, polarity, eddy
+        As of `read_volume`.
+    head : (a, b, c) float32 array
+        Planes of the head's points from `lowest` on; see `planes_behind`.
+    slices : (2,) tuple
+        First slice, and the one after the last.
+    lowest : int
+        Plane of `Grid.fine_shape` with which `head` starts.
+    """
     grid = readout.grid
+    first, last = slices
     edge = voxel_sizes(grid.affine)
-    view = grid.affine @ np.linalg.inv(_scaled())
-    back = np.linalg.inv(pose) @ view
+    back = _back(grid, pose) @ _raised(FINER * first)
     along = edge / FINER  # mm per point
     middle = (FINER * np.array(grid.shape) - 1) / 2
     slopes = eddy[:3] * along / along[PE_AXIS]
     terms = np.append(slopes, eddy[3] / along[PE_AXIS] - slopes @ middle)
-    out = np.empty(tuple(FINER * n for n in grid.shape), np.float32)
+    terms[3] += slopes[2] * FINER * first
+    x, y, z = grid.shape[0], grid.shape[1], last - first
+    out = np.empty((FINER * x, FINER * y, FINER * z), np.float32)
     _encode(
         np.ascontiguousarray(head, np.float32),
-        (np.linalg.inv(grid.fine_affine) @ back)[:3],
+        (np.linalg.inv(grid.fine_affine @ _raised(lowest)) @ back)[:3],
         (polarity / along[PE_AXIS] * readout.shift).astype(np.float32),
         (np.linalg.inv(grid.affine) @ back)[:3],
         terms,
-        readout.bias,
+        np.ascontiguousarray(readout.bias[:, :, FINER * first : FINER * last]),
         out,
     )
-    x, y, z = grid.shape
-    slices = out.reshape(FINER * x, FINER * y, z, FINER).mean(-1)
-    rows = np.tensordot(readout_matrix(x, readout.ringing), slices, 1)
+    finer = sum(out[:, :, k::FINER] for k in range(FINER)) / FINER
+    rows = np.tensordot(readout_matrix(x, readout.ringing), finer, 1)
     columns = readout_matrix(y, readout.ringing)
     return np.matmul(columns, rows).astype(np.float32)
+
+
+def planes_behind(grid: Grid, pose: NDArray, level: int) -> tuple[int, int]:
+    """First plane of the head's points that a slice sees, and the one after the last."""
+    x, y, _ = grid.shape
+    corners = np.array(
+        [[i, j, k] for i in (0, FINER * x) for j in (0, FINER * y) for k in (0, FINER)], float
+    ).T
+    corners[2] += FINER * level - 0.5
+    heights = apply_affine(np.linalg.inv(grid.fine_affine) @ _back(grid, pose), corners)[2]
+    lowest = max(int(np.floor(heights.min())) - 1, 0)
+    return lowest, max(min(int(np.ceil(heights.max())) + 3, grid.fine_shape[2]), lowest + 4)
+
+
+def _back(grid: Grid, pose: NDArray) -> NDArray:
+    """Matrix from points of the field of view to the world where the head lay first, mm."""
+    return np.linalg.inv(pose) @ (grid.affine @ np.linalg.inv(_scaled()))
+
+
+def _raised(planes: int) -> NDArray:
+    """Matrix that adds a number of planes."""
+    matrix = np.eye(4)
+    matrix[2, 3] = planes
+    return matrix
 
 
 def _scaled() -> NDArray:
