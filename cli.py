@@ -154,7 +154,9 @@ def _add_processing(group: argparse._ArgumentGroup) -> None:
         help="settings; the command line overrides them",
     )
     add("--anat-engine", metavar="NAME", help="cat (default), cat12, spm12 or precomputed")
-    add("-t", "--task-id", nargs="+", metavar="TASK", help="functional runs to take, by their task")
+    add(
+        "-t", "--task-id", nargs="+", metavar="TASK", help="functional runs to take, by their task"
+    )
     add(
         "--dummy-scans",
         type=volumes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from glob import escape
 import json
 import os
 from importlib import metadata
@@ -51,13 +52,34 @@ def read_quality(path: Path | None) -> dict[str, Any]:
         raise BadInputError(f"{path} is not JSON ({error}): run this person again.") from error
 
 
-def picture_uri(folder: Path, stem: str) -> str | None:
-    """Picture of a visit as text that a page can hold; None if there is none."""
+def picture_uris(
+    folder: Path, prefix: str, end: str, each: str | None = None
+) -> list[tuple[str, str]]:
+    """Pictures of a visit as text that a page can hold; empty if there is none.
+
+    Parameters
+    ----------
+    folder : path
+        Of the visit.
+    prefix, end : str
+        Start of the file names, such as ``sub-01``, and their end before the type.
+    each : str, optional
+        Entity between them; there may be a picture for each of its values.
+
+    Returns
+    -------
+    list of (str, str)
+        Value of the entity, empty without one, and the picture.
+    """
+    start = f"{prefix}_{each}-" if each else f"{prefix}_"
+    pattern = f"{escape(start)}*_{end}" if each else escape(f"{start}{end}")
+    found = []
     for suffix, kind in PICTURE_TYPES.items():
-        path = folder / "figures" / f"{stem}{suffix}"
-        if path.is_file():
-            return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-    return None
+        for path in sorted((folder / "figures").glob(pattern + suffix)):
+            value = path.name.removeprefix(start).partition("_")[0] if each else ""
+            text = base64.b64encode(path.read_bytes()).decode("ascii")
+            found.append((value, f"data:{kind};base64,{text}"))
+    return found
 
 
 def last_lines(path: Path) -> str:

@@ -29,7 +29,7 @@ MEMORY = {"load": 1.0, "realign": 1.5, "slice_timing": 1.5, "correct": 1.5, "con
           "denoise": 2.0, "alff": 1.5, "reho": 1.5, "connect": 1.0}  # fmt: skip
 ANATOMY = ("mask_file", "gm_file", "wm_file", "csf_file", "to_template_file", "to_native_file",
            "labels_file")  # fmt: skip
-FIGURES = ("carpet", "registration", "tsnr", "seeds", "connectivity", "matrix")
+FIGURES = ("carpet", "registration", "tsnr", "seeds", "matrix")
 SERIES_INFOS = ("load", "realign", "slice_timing", "field", "correct")
 CLEAN_INFOS = ("confounds", "denoise")
 MAP_INFOS = ("seeds", "connect", "alff", "reho")
@@ -76,7 +76,7 @@ def init_func_stream_wf(visit: Visit, settings: Settings) -> Workflow:
                               ("mask_file", "tissue_file")]),
         (series_wf, maps_wf, [("outputnode.load_info_file", "inputnode.load_info_file")]),
         (space_wf, maps_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in
-                             ("mask_file", "tissue_file", "matrix_file", *SEEDS)]),
+                             ("mask_file", "tissue_file", "register_file", *SEEDS)]),
         (inputnode, maps_wf, [("to_native_file", "inputnode.to_native_file")]),
         (clean_wf, maps_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in
                              ("denoised_file", "unfiltered_file", "kept_file",
@@ -102,6 +102,7 @@ def init_func_stream_wf(visit: Visit, settings: Settings) -> Workflow:
                             ("model_file", "info_file"), ("facts_file", "facts_file")]),
         (draw_wf, ds_func, [(f"outputnode.{name}_file", f"{name}_figure_file") for name in
                             FIGURES]),
+        (draw_wf, ds_func, [("outputnode.connectivity_files", "connectivity_figure_files")]),
     ])  # fmt: skip
     for source, steps in ((series_wf, SERIES_INFOS), (space_wf, ("register",)),
                           (clean_wf, CLEAN_INFOS), (maps_wf, MAP_INFOS[1:])):  # fmt: skip
@@ -110,7 +111,11 @@ def init_func_stream_wf(visit: Visit, settings: Settings) -> Workflow:
                                steps]),
         ])  # fmt: skip
     workflow.connect(space_wf, "outputnode.seeds_info_file", measure, "seeds_info_file")
-    _connect_drawing(workflow, inputnode, series_wf, space_wf, clean_wf, maps_wf, draw_wf)
+    for source in (series_wf, space_wf, clean_wf, maps_wf):
+        edges = [(f"outputnode.{field}", f"inputnode.{field}") for field in DRAWN[source.name]]
+        workflow.connect([(source, draw_wf, edges)])
+    tissue = [(field, f"inputnode.{field}") for field in ("gm_file", "wm_file")]
+    workflow.connect([(inputnode, draw_wf, tissue)])
     if plan.distortion.kind != "none":
         workflow.connect(series_wf, "outputnode.shift_file", ds_func, "shift_file")
     return workflow
@@ -186,7 +191,7 @@ def init_space_wf(atlas: Atlas, func: FuncSettings) -> Workflow:
     """Tissue, seeds and regions on the grid of the series.
 
     Inputs: `ANATOMY`, ``mrs_voxel_file``, ``mean_file``, ``brain_file``, ``seen_file``. Outputs:
-    ``matrix_file``, ``bold_to_t1w_file``, ``tissue_file``, ``mask_file``, `SEEDS`,
+    ``register_file``, ``bold_to_t1w_file``, ``tissue_file``, ``mask_file``, `SEEDS`,
     ``register_info_file``, ``seeds_info_file``.
 
     .. workflow:: inputnode -> register -> tissue -> place -> outputnode
@@ -194,7 +199,7 @@ def init_space_wf(atlas: Atlas, func: FuncSettings) -> Workflow:
     workflow = Workflow(name="space_wf")
     inputnode = port("inputnode", *ANATOMY, "mrs_voxel_file", "mean_file", "brain_file",
                      "seen_file")  # fmt: skip
-    outputnode = port("outputnode", "matrix_file", "bold_to_t1w_file", "tissue_file", "mask_file",
+    outputnode = port("outputnode", "register_file", "bold_to_t1w_file", "tissue_file", "mask_file",
                       *SEEDS, "register_info_file", "seeds_info_file")  # fmt: skip
     register = Node(Coregister(contrast="grey_bright"), name="register")
     write = Node(WriteRigid(), name="write")
@@ -226,7 +231,7 @@ def init_space_wf(atlas: Atlas, func: FuncSettings) -> Workflow:
                             ("mrs_voxel_file", "mrs_voxel_file")]),
         (register, place, [("matrix_file", "matrix_file")]),
         (tissue, place, [("mask_file", "mask_file")]),
-        (register, outputnode, [("matrix_file", "matrix_file"),
+        (register, outputnode, [("matrix_file", "register_file"),
                                 ("qc_file", "register_info_file")]),
         (write, outputnode, [("transform_file", "bold_to_t1w_file")]),
         (tissue, outputnode, [("tissue_file", "tissue_file"), ("mask_file", "mask_file")]),
@@ -282,7 +287,7 @@ SUNK = ("r_files", "z_files", "thresholded_files", "binary_files",
 def init_maps_wf(func: FuncSettings) -> Workflow:
     """Connectivity and local measures, native and in template space.
 
-    Inputs: ``mask_file``, ``tissue_file``, ``matrix_file``, `SEEDS`, ``to_native_file``,
+    Inputs: ``mask_file``, ``tissue_file``, ``register_file``, `SEEDS`, ``to_native_file``,
     ``load_info_file``, ``denoised_file``, ``unfiltered_file``, ``kept_file``,
     ``denoise_info_file``. Outputs: `SUNK`, ``connections_file``, ``z_file``, and
     ``<step>_info_file`` of `MAP_INFOS`. Without a denoised series there are no maps.
@@ -290,7 +295,7 @@ def init_maps_wf(func: FuncSettings) -> Workflow:
     .. workflow:: inputnode -> connect, alff, reho -> warp, means -> outputnode
     """
     workflow = Workflow(name="maps_wf")
-    inputnode = port("inputnode", "mask_file", "tissue_file", "matrix_file", *SEEDS,
+    inputnode = port("inputnode", "mask_file", "tissue_file", "register_file", *SEEDS,
                      "to_native_file", "load_info_file", "denoised_file", "unfiltered_file",
                      "kept_file", "denoise_info_file")  # fmt: skip
     outputnode = port("outputnode", *SUNK, "connections_file", "z_file",
@@ -307,7 +312,7 @@ def init_maps_wf(func: FuncSettings) -> Workflow:
     warp_local = Node(MapsToTemplate(**grid), name="warp_local")
     name_local = Node(NameMaps(), name="name_local")
     means = Node(RegionMeans(), name="means")
-    placed = [("matrix_file", "matrix_file"), ("to_native_file", "to_native_file"),
+    placed = [("register_file", "matrix_file"), ("to_native_file", "to_native_file"),
               ("mask_file", "seen_file")]  # fmt: skip
     known = [(field, field) for field in
              ("mask_file", "load_info_file", "kept_file", "denoise_info_file")]  # fmt: skip
@@ -365,8 +370,58 @@ def init_measure_node(plan: FuncPlan, func: FuncSettings, regions: list[str]) ->
 
 # What is drawn, by the workflow that it comes from.
 DRAWN = {
-    "series_wf": ("raw_mean_file", "mean_file", "bold_file"),
-    "space_wf": ("matrix_file", "mask_file", "tissue_file", "seeds_file", "seeds_table_file"),
+    "series_wf": ("raw_mean_file", "mean_file", "bold_file", "load_info_file"),
+    "space_wf": ("register_file", "mask_file", "tissue_file", "seeds_file", "seeds_table_file",
+                 "regions_file", "regions_table_file"),
     "clean_wf": ("confounds_file", "tsnr_file", "denoised_file", "kept_file"),
-    "maps_wf": ("z_file", "relmat_file", "load_info_file"),
-}
+    "maps_wf": ("z_file", "relmat_file"),
+}  # fmt: skip
+
+
+def init_draw_wf(*, undistorted: bool) -> Workflow:
+    """Pictures of the report.
+
+    Inputs: `DRAWN`, ``gm_file``, ``wm_file``. Outputs: ``<name>_file`` of `FIGURES`, and
+    ``connectivity_files``, one for each seed; without a denoised series there are none of these.
+
+    .. workflow:: inputnode -> carpet, registration, tsnr, seeds, connectivity -> outputnode
+    """
+    workflow = Workflow(name="draw_wf")
+    taken = [field for fields in DRAWN.values() for field in fields]
+    inputnode = port("inputnode", *taken, "gm_file", "wm_file")
+    outputnode = port("outputnode", *(f"{name}_file" for name in FIGURES), "connectivity_files")
+    carpet = Node(DrawCarpet(), name="carpet")
+    registration = Node(DrawRegistration(), name="registration")
+    tsnr = Node(DrawTsnr(), name="tsnr")
+    seeds = Node(DrawSeeds(), name="seeds")
+    connectivity = Node(DrawConnectivity(), name="connectivity")
+    matrix = Node(DrawMatrix(), name="matrix")
+    placed = [(field, field) for field in
+              ("mean_file", "mask_file", "seeds_file", "seeds_table_file")]  # fmt: skip
+    workflow.connect([
+        (inputnode, carpet, [(field, field) for field in
+                             ("bold_file", "denoised_file", "tissue_file", "mask_file",
+                              "confounds_file", "load_info_file", "kept_file", "regions_file",
+                              "regions_table_file")]),
+        (inputnode, registration, [("mask_file", "mask_file"), ("gm_file", "gm_file"),
+                                   ("wm_file", "wm_file"), ("register_file", "matrix_file")]),
+        (inputnode, tsnr, [("tsnr_file", "tsnr_file"), ("mask_file", "mask_file")]),
+        (inputnode, seeds, placed),
+        (inputnode, connectivity, [*placed, ("z_file", "z_file")]),
+        (inputnode, matrix, [("relmat_file", "relmat_file"),
+                             ("regions_table_file", "regions_table_file")]),
+        (carpet, outputnode, [("carpet_file", "carpet_file")]),
+        (registration, outputnode, [("edges_file", "registration_file")]),
+        (tsnr, outputnode, [("tsnr_file", "tsnr_file")]),
+        (seeds, outputnode, [("seeds_file", "seeds_file")]),
+        (connectivity, outputnode, [("map_files", "connectivity_files")]),
+        (matrix, outputnode, [("matrix_file", "matrix_file")]),
+    ])  # fmt: skip
+    if undistorted:
+        workflow.connect([
+            (inputnode, registration, [("raw_mean_file", "before_file"),
+                                       ("mean_file", "after_file")]),
+        ])  # fmt: skip
+    else:
+        workflow.connect(inputnode, "mean_file", registration, "before_file")
+    return workflow

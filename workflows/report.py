@@ -176,10 +176,12 @@ def _pictures(
 ) -> list[dict[str, str]]:
     found = []
     for picture in facts["picture"]:
-        stem = f"{visit.prefix}_desc-{picture['desc']}_{picture['suffix']}"
-        uri = files.picture_uri(folder, stem) if picture["stream"] == stream else None
-        if uri:
-            found.append(picture | {"uri": uri})
+        if picture["stream"] != stream:
+            continue
+        end = f"desc-{picture['desc']}_{picture['suffix']}"
+        for name, uri in files.picture_uris(folder, visit.prefix, end, picture.get("each")):
+            title = picture["title"].format(each=name)
+            found.append(picture | {"uri": uri, "title": title})
     return found
 
 
