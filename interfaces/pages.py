@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-from glob import escape
 import json
 import os
+from glob import escape
 from importlib import metadata
 from pathlib import Path
 from typing import Any

@@ -20,6 +20,14 @@ from alsflow.interfaces.func_motion import CorrectBold, CorrectSliceTiming, Real
 from alsflow.interfaces.func_plan import FuncPlan, field_inputs
 from alsflow.interfaces.func_prep import LoadBold, MaskBold
 from alsflow.interfaces.func_regions import PlaceSeeds, TissueOnBold
+from alsflow.interfaces.report_func import (
+    DrawCarpet,
+    DrawConnectivity,
+    DrawMatrix,
+    DrawRegistration,
+    DrawSeeds,
+    DrawTsnr,
+)
 from alsflow.workflows.outputs import func_plan, sink
 from alsflow.workflows.ports import port
 from alsflow.workflows.settings import FuncSettings, Settings
@@ -199,8 +207,8 @@ def init_space_wf(atlas: Atlas, func: FuncSettings) -> Workflow:
     workflow = Workflow(name="space_wf")
     inputnode = port("inputnode", *ANATOMY, "mrs_voxel_file", "mean_file", "brain_file",
                      "seen_file")  # fmt: skip
-    outputnode = port("outputnode", "register_file", "bold_to_t1w_file", "tissue_file", "mask_file",
-                      *SEEDS, "register_info_file", "seeds_info_file")  # fmt: skip
+    outputnode = port("outputnode", "register_file", "bold_to_t1w_file", "tissue_file",
+                      "mask_file", *SEEDS, "register_info_file", "seeds_info_file")  # fmt: skip
     register = Node(Coregister(contrast="grey_bright"), name="register")
     write = Node(WriteRigid(), name="write")
     tissue = Node(TissueOnBold(), name="tissue")

@@ -9,15 +9,16 @@ from html.parser import HTMLParser
 import pytest
 
 from alsflow.interfaces.bids import Visit
+from alsflow.interfaces.pages import picture_uris
 from alsflow.nodes.anat.quality import judge
 from alsflow.nodes.report.pages import Row as PageRow
 from alsflow.nodes.report.pages import (
     metric_rows,
     number,
     region_rows,
+    sided_rows,
     summary_rows,
     text_blocks,
-    tract_rows,
 )
 from alsflow.workflows.manifest import Entry, Failure, Manifest
 from alsflow.workflows.measures import catalogue
@@ -323,8 +324,32 @@ def test_tract_cells_stand_in_their_columns_and_in_readable_units():
         PageRow("fa_corticospinal_tract_asymmetry", "", "0.015", "1", "ok"),
         PageRow("tiv", "", "1500"),
     ]
-    md, fa = tract_rows(rows)
+    md, fa = sided_rows(rows)
     assert [cell["shown"] for cell in md["cells"]] == ["n/a", "", "0.7391", ""]
     assert "mm" in md["unit"]
     assert [cell["shown"] for cell in fa["cells"]] == ["", "", "", "0.015"]
     assert [row.name for row in summary_rows(rows)] == ["tiv"]
+
+
+def test_local_measures_stand_in_one_row_per_region():
+    rows = [
+        PageRow("alff_superior_frontal_left", "ALFF, superior frontal gyrus, left", "0.4", "1"),
+        PageRow("alff_superior_frontal_both", "ALFF, superior frontal gyrus", "0.5", "1"),
+        PageRow("reho_striatum_right", "ReHo, striatum, right", "-0.1", "1"),
+        PageRow("fc_motor_interhemispheric", "FC", "0.7", "1"),
+    ]
+    alff, reho = sided_rows(rows)
+    assert (alff["label"], reho["label"]) == ("ALFF, superior frontal gyrus", "ReHo, striatum")
+    assert [cell["shown"] for cell in alff["cells"]] == ["0.4", "", "0.5", ""]
+    assert [row.name for row in summary_rows(rows)] == ["fc_motor_interhemispheric"]
+
+
+def test_every_seed_has_its_picture(tmp_path):
+    figures = tmp_path / "sub-01" / "figures"
+    figures.mkdir(parents=True)
+    for seed in ("b", "a"):
+        (figures / f"sub-01_seed-{seed}_desc-x_bold.png").write_bytes(PNG)
+    (figures / "sub-010_seed-c_desc-x_bold.png").write_bytes(PNG)
+    found = picture_uris(tmp_path / "sub-01", "sub-01", "desc-x_bold", "seed")
+    assert [name for name, _ in found] == ["a", "b"]
+    assert picture_uris(tmp_path / "sub-01", "sub-01", "desc-x_bold") == []
