@@ -227,7 +227,7 @@ def _on_mean(
     mean = _Mean(target.points)
     known = [fit.misfit for fit in fits if not fit.lost]
     good = POOR * float(np.median(known)) if known else 0.0
-    found = []
+    found: list[Fit] = []
     for n, before in enumerate(fits):
         smooth = smoothed(signal[..., n], FINE, frame)
         tried = [fit_volume(smooth, target, frame, before, DONE)]
