@@ -191,3 +191,22 @@ def test_bases_are_orthonormal():
     basis = extended(np.empty((N, 0)), np.column_stack([np.ones(N), np.arange(N)]))
     basis = extended(basis, confounds(k=20))
     np.testing.assert_allclose(basis.T @ basis, np.eye(22), atol=1e-12)
+
+
+@pytest.mark.parametrize("colour", ["white", "slow"])
+def test_correlations_of_noise_are_centred_and_as_wide_as_the_freedom_says(colour):
+    """Fisher z of independent noise has standard deviation 1 / sqrt(dof left - 2)."""
+    rng = np.random.default_rng(6)
+    signal = rng.normal(size=(600, 188))
+    if colour == "slow":
+        for volume in range(1, 188):
+            signal[:, volume] += 0.9 * signal[:, volume - 1]
+    runs = np.zeros(188, int)
+    found, _, freedom = denoise(signal, {"m": confounds(188, 30)}, runs, TR, band=BAND)
+    z = np.arctanh(np.corrcoef(found)[np.triu_indices(600, 1)])
+    spread = z.std() * np.sqrt(freedom.left - 2)
+    assert abs(z.mean()) < 0.01
+    if colour == "white":  # in the band all frequencies are alike
+        assert 0.97 < spread < 1.03
+    else:
+        assert 1.0 < spread < 1.6
