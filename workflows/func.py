@@ -91,7 +91,7 @@ def init_func_stream_wf(visit: Visit, settings: Settings) -> Workflow:
                               "denoise_info_file")]),
         (inputnode, measure, [("qc_file", "anat_qc_file")]),
         (maps_wf, measure, [("outputnode.connections_file", "connections_file"),
-                            ("outputnode.local_file", "local_file")]),
+                            ("outputnode.local_table_file", "local_file")]),
         (series_wf, ds_func, [("outputnode.bold_file", "bold_file"),
                               ("outputnode.mean_file", "boldref_file")]),
         (space_wf, ds_func, [("outputnode.bold_to_t1w_file", "bold_to_t1w_file"),
@@ -288,7 +288,7 @@ def init_clean_wf(func: FuncSettings) -> Workflow:
 SUNK = ("r_files", "z_files", "thresholded_files", "binary_files",
         *(f"template_{name}_files" for name in STACKS), "seed_table_file", "timeseries_file",
         "relmat_file", *(f"{name}_file" for name in LOCAL),
-        *(f"template_{name}_file" for name in LOCAL), "local_file",
+        *(f"template_{name}_file" for name in LOCAL), "local_table_file",
         "template_mask_file")  # fmt: skip
 
 
@@ -358,7 +358,7 @@ def init_maps_wf(func: FuncSettings) -> Workflow:
         (reho, outputnode, [("reho_file", "reho_file"), ("info_file", "reho_info_file")]),
         (name_local, outputnode, [(f"{name}_file", f"template_{name}_file") for name in LOCAL]),
         (warp_seeds, outputnode, [("coverage_file", "template_mask_file")]),
-        (means, outputnode, [("means_file", "local_file")]),
+        (means, outputnode, [("means_file", "local_table_file")]),
     ])  # fmt: skip
     return workflow
 
