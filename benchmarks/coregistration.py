@@ -5,8 +5,9 @@
 DERIVATIVES holds finished anatomical outputs, DATASET the images. For every diffusion series
 (mean b=0 and mean weighted image) and every BOLD run (mean volume without coil shading): the
 place found; the mean distance in the brain between it and the places found after the header was
-spoilt by 10 mm and 10 degrees in ten directions and by 60 mm and 30 degrees in two; and the share of the border with the right sign at places that are wrong
-by 3, 5 and 10 mm and by 5 and 10 degrees.
+spoilt by 10 mm and 10 degrees in ten directions and by 60 mm and 30 degrees in two; and the share
+of the border with the right sign at places that are wrong by 3, 5 and 10 mm and by 5 and 10
+degrees.
 """
 
 from __future__ import annotations

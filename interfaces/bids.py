@@ -26,6 +26,7 @@ from alsflow.nodes.errors import MissingProgramError
 QUERIES: dict[str, dict[str, Any]] = {
     "t1w": {"datatype": "anat", "suffix": "T1w"},
     "dwi": {"datatype": "dwi", "suffix": "dwi"},
+    "bold": {"datatype": "func", "suffix": "bold"},
     "fmap": {
         "datatype": "fmap",
         "suffix": [
@@ -34,11 +35,14 @@ QUERIES: dict[str, dict[str, Any]] = {
         ],
     },
 }  # fmt: skip
-TITLES = {"t1w": "T1w image", "dwi": "diffusion series (dwi)", "fmap": "field map"}
+TITLES = {
+    "t1w": "T1w image",
+    "dwi": "diffusion series (dwi)",
+    "bold": "functional series (bold)",
+    "fmap": "field map",
+}
 # Queries that filter files of other BIDS-Apps may hold; none of the streams here reads them.
-OTHER_QUERIES = (
-    "bold", "fieldmap", "flair", "megre", "mrs", "mts", "roi", "sbref", "t2w",
-)  # fmt: skip
+OTHER_QUERIES = ("fieldmap", "flair", "megre", "mrs", "mts", "roi", "sbref", "t2w")
 ANY, NONE = "Query.ANY", "Query.NONE"  # how a filter says "must be there" and "must be absent"
 SHORT_NAMES = {"sub": "subject", "ses": "session", "acq": "acquisition", "ce": "ceagent",
                "rec": "reconstruction", "dir": "direction", "mod": "modality",
@@ -60,6 +64,14 @@ SAID_OTHERWISE = {
     "FIELDMAP_WITHOUT_MAGNITUDE_FILE",
     "MAGNITUDE_FILE_WITH_TOO_MANY_DIMENSIONS",
     "PHASE_ENCODING_DIRECTION_MUST_DEFINE",
+    "BOLD_NOT_4D",
+    "REPETITION_TIME_MISMATCH",
+    "SLICETIMING_VALUES_GREATER_THAN_REPETITION_TIME",
+    "VOLUME_TIMING_MISSING_ACQUISITION_DURATION",
+    "VOLUME_TIMING_NOT_MONOTONICALLY_INCREASING",
+    "VOLUME_TIMING_AND_DELAY_TIME_MUTUALLY_EXCLUSIVE",
+    "VOLUME_TIMING_AND_REPETITION_TIME_MUTUALLY_EXCLUSIVE",
+    "REPETITION_TIME_AND_ACQUISITION_DURATION_MUTUALLY_EXCLUSIVE",
 }
 # Errors of images and sidecars that the stream judges where it reads them: in these folders.
 SIDECAR_ERRORS = {
@@ -76,8 +88,11 @@ SIDECAR_ERRORS = {
     "PHASE_UNITS",
     "NIFTI_TOO_SMALL",
     "GZ_NOT_GZIPPED",
+    "MISSING_REQUIRED_ENTITY",
 }
-SIDECAR_FOLDERS = {"dwi", "fmap"}
+SIDECAR_FOLDERS = {"dwi", "fmap", "func"}
+# Files beside a functional series that no stream reads: tables of a task, of heart and breath.
+UNREAD = ("_events", "_physio", "_stim", "_sbref")
 IMAGE_EXTENSIONS = (".nii.gz", ".nii")
 
 
@@ -498,6 +513,8 @@ def _said_otherwise(issue: Mapping) -> bool:
 
 def _concerns(issue: Mapping, participants: Collection[str], datatypes: Collection[str]) -> bool:
     parts = Path(issue.get("location", "/")).parts[1:]
+    if parts and parts[-1].partition(".")[0].endswith(UNREAD):
+        return False
     if not parts or not parts[0].startswith("sub-"):
         return True
     if parts[0].removeprefix("sub-") not in participants:

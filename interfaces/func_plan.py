@@ -197,6 +197,11 @@ def choose_runs(series: Sequence[Path], task: Sequence[str] = ()) -> tuple[list[
         raise BadInputError(
             f"there is no functional series of magnitudes ({names} found); give a *_bold image"
         )
+    nameless = [path.name for path in magnitudes if not _task(path)]
+    if nameless:
+        raise BadInputError(
+            f"{nameless[0]} does not tell its task; write one into its name, such as task-rest"
+        )
     present = sorted({_task(path) for path in magnitudes})
     wanted = _wanted_tasks(present, [label.removeprefix("task-") for label in task])
     chosen = [path for path in magnitudes if _task(path) in wanted]
