@@ -203,12 +203,14 @@ class DenoiseBold(CodedInterface):
             check_band(preset, tr)
         table = read_confounds(self.inputs.confounds_file)
         parts, keep = regressors(table, preset), self._kept(table)
-        reason, freedom = unavailable(preset, parts, self._mask_sizes()), None
-        if reason is None:
-            projection = make_projection(
-                parts, runs, tr, band=preset.band, trend=preset.trend, keep=keep
-            )
-            freedom, reason = projection.freedom, projection.freedom.refusal
+        known = {k: part[:, np.isfinite(part).all(axis=0)] for k, part in parts.items()}
+        projection = make_projection(
+            known, runs, tr, band=preset.band, trend=preset.trend, keep=keep
+        )
+        freedom: Freedom | None = projection.freedom
+        reason = projection.freedom.refusal
+        if reason is None and (reason := unavailable(preset, parts, self._mask_sizes())):
+            freedom = None  # what is not there was not counted
         if reason is None:
             self._write_residuals(projection, folder)
         rows = {"volume": np.arange(len(runs)), "run": runs, "kept": keep.astype(int)}

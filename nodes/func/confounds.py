@@ -101,27 +101,16 @@ def find_confounds(
     columns["rmsd"] = rms_displacement(head_to_volume, centre, runs)
     columns["dvars"], columns["std_dvars"] = dvars(signal, runs)
     masks = noise_masks(tissue, mask, affine)
-    inside = {name: found.voxels[mask] for name, found in masks.items()}
-    columns |= signal_columns(signal, inside, masks, runs)
-    found = {name: _components(signal[inside[name]], masks[name], runs, tr) for name in masks}
-    for name, parts in found.items():
-        columns |= {
-            f"{SET_NAMES[name]}_{k:02d}": parts.series[:, k] for k in range(MAX_COMPONENTS)
-        }
+    tissue_columns, explained = _tissue_confounds(signal, masks, mask, runs, tr)
+    columns |= tissue_columns
     fd, jump = columns["framewise_displacement"], columns["std_dvars"]
     columns["motion_outlier"] = ((fd > fd_limit) | (jump > dvars_limit)).astype(int)
     columns["run"] = np.asarray(runs, int)
     ratio = temporal_snr(signal, runs)
     tsnr = np.zeros(mask.shape, np.float32)
     tsnr[mask] = np.nan_to_num(ratio)
-    grey = tissue[..., 0][mask] >= GREY
-    return Confounds(
-        pd.DataFrame(columns),
-        tsnr,
-        masks,
-        {name: parts.explained for name, parts in found.items()},
-        _summary(columns, ratio[grey]),
-    )
+    numbers = _summary(columns, ratio[tissue[..., 0][mask] >= GREY])
+    return Confounds(pd.DataFrame(columns), tsnr, masks, explained, numbers)
 
 
 def _check_sizes(
@@ -187,6 +176,21 @@ def signal_columns(
     return columns
 
 
+def _tissue_confounds(
+    signal: NDArray, masks: Mapping[str, NoiseMask], brain: NDArray, runs: NDArray, tr: float
+) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+    """Columns of means and components, and the variance that the components explain."""
+    inside = {name: found.voxels[brain] for name, found in masks.items()}
+    columns = signal_columns(signal, inside, masks, runs)
+    explained = {}
+    for name, mask in masks.items():
+        parts = _components(signal[inside[name]], mask, runs, tr)
+        numbered = enumerate(parts.series.T)
+        columns |= {f"{SET_NAMES[name]}_{k:02d}": course for k, course in numbered}
+        explained[name] = parts.explained
+    return columns, explained
+
+
 def _components(signal: NDArray, mask: NoiseMask, runs: NDArray, tr: float) -> Components:
     """Components of one tissue; NaN where its mask is too small."""
     if mask.enough:
@@ -239,7 +243,7 @@ def regressors(table: pd.DataFrame, preset: Preset) -> dict[str, NDArray]:
     found = {}
     for part, names in parts.items():
         values = table[names].to_numpy(float)
-        change = np.array([name.rpartition("_derivative1")[1] != "" for name in names], bool)
+        change = np.array(["_derivative1" in name for name in names], bool)
         found[part] = np.where(np.isnan(values) & change, 0.0, values)
     return found
 

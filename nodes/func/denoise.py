@@ -53,6 +53,12 @@ class Freedom:
         """Why the rest is too little; None if it is enough."""
         if self.left >= MIN_FREEDOM:
             return None
+        if self.kept <= MIN_FREEDOM:
+            censored = f", {self.total - self.kept} of them censored" * (self.kept < self.total)
+            return (
+                f"the series is too short: {self.total} volumes{censored}, where more than "
+                f"{MIN_FREEDOM} are needed even if nothing is removed"
+            )
         return (
             f"{max(self.left, 0)} of {self.total} volumes' worth of information are left after "
             f"denoising, fewer than {MIN_FREEDOM}; choose a preset that removes less or has a "

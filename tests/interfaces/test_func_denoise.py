@@ -187,6 +187,22 @@ def test_too_little_left(inputs, found, tmp_path):
         assert not isinstance(getattr(out, name), str)
 
 
+def test_a_short_series_is_called_short(inputs, tmp_path):
+    """Twenty volumes have too few components, too, but that is not what is wrong."""
+    series = load(inputs["bold_file"])[0][..., :20]
+    save(series, AFFINE, inputs["bold_file"])
+    motion = np.tile(np.eye(4), (20, 1, 1)).tolist()
+    Path(inputs["motion_file"]).write_text(json.dumps({"head_to_volume": motion}))
+    Path(inputs["load_info_file"]).write_text(json.dumps({"volumes": [20], "tr": 1.0}))
+    found = run(FindConfounds(), tmp_path / "find", **inputs)
+    out, info = cleaned(inputs, found, tmp_path / "clean", read_preset("motion24+acompcor"))
+    assert info["reason"].startswith("the series is too short: 20 volumes,")
+    assert Path(out.kept_file).exists()
+    _, info = cleaned(inputs, found, tmp_path / "none", read_preset("calsnic"))
+    assert info["reason"].startswith("the series is too short: 20 volumes,")
+    assert info["dof_left"] == 19
+
+
 def test_no_ventricle(inputs, tmp_path):
     tissue = load(inputs["tissue_file"])[0].copy()
     tissue[4:10, 4:8, 4:9] = [1, 0, 0]

@@ -157,9 +157,16 @@ class TestFreedom:
             assert freedom.refusal.startswith(f"29 of {n} volumes' worth")
 
     def test_more_regressors_than_volumes(self):
-        freedom = make_projection({"m": confounds(20, 24)}, np.zeros(20, int), TR).freedom
+        freedom = make_projection({"m": confounds(35, 40)}, np.zeros(35, int), TR).freedom
         assert freedom.left == 0
-        assert freedom.refusal.startswith("0 of 20")
+        assert freedom.refusal.startswith("0 of 35")
+
+    @pytest.mark.parametrize("volumes", [30, 31])
+    def test_edge_of_too_short(self, volumes):
+        keep = np.arange(40) < volumes
+        freedom = make_projection({}, np.zeros(40, int), TR, trend=0, keep=keep).freedom
+        short = "the series is too short: 40 volumes, 10 of them censored"
+        assert (freedom.refusal or "").startswith(short) == (volumes == 30)
 
     def test_a_run_without_a_volume_left(self):
         runs = np.repeat([0, 1], [40, N - 40])
