@@ -21,7 +21,7 @@ TISSUES = {"cortex": "#0072b2", "deep grey": "#56b4e9", "white matter": "#e69f00
 MOSTLY = 0.6  # fraction of a tissue from which a voxel is one of its rows
 CARPET_ROWS = 300  # of all tissues together
 NEAR = 16  # voxels averaged in a row of the carpet, next to each other or nearly so
-FLAT = 1e-6  # a series whose spread, relative to its level, is below this does not vary
+FLAT = 1e-4  # of the median standard deviation; what varies less is rounding
 CARPET_ENDS = 1.0  # mean of their standard deviations at black and at white
 MARK = "#d55e00"  # outlier volumes
 CENSORED = "#f6dcc8"  # volumes that are not there
@@ -99,8 +99,7 @@ def carpet(series: NDArray, runs: NDArray) -> NDArray:
         values = series[..., own].astype(float)
         shown[..., own] = values - values @ trend @ trend.T
     spread = shown[..., known].std(axis=-1, keepdims=True)
-    level = np.abs(series[..., known]).max(axis=-1, keepdims=True, initial=0)
-    varies = spread > FLAT * level
+    varies = spread > FLAT * np.median(spread) if spread.size else spread > 0
     return np.where(varies, shown / np.where(varies, spread, 1), 0 * shown).mean(axis=1)
 
 
