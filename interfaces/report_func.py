@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -195,11 +196,11 @@ class DrawConnectivity(_SeedDrawing, CodedInterface):
 
     def _run_interface(self, runtime):
         runtime = super()._run_interface(runtime)
-        files = dict(self._results)
-        names = [name.removesuffix("_file") for name in files]
-        self._results.clear()
+        files, self._results = self._results, {}
         if isdefined(self.inputs.z_file):
-            self._results.update(map_files=list(files.values()), names=names)
+            names = [name.removesuffix("_file") for name in files]
+            maps: dict[str, Any] = {"map_files": list(files.values()), "names": names}
+            self._results.update(maps)
         return runtime
 
     def _figures(self) -> dict[str, Figure]:

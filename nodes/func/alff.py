@@ -15,7 +15,8 @@ WANTED_CYCLES = 3  # fewer are noted: the lower end of the band rests on one or 
 LEAST_KEPT = 0.5  # share of a run's volumes; with fewer, gaps spread every wave over the spectrum
 SLACK = 1e-6  # waves; a frequency on an edge belongs to the band whatever the TR's last digit
 CHUNK = 8192  # voxels at a time, which bounds memory
-FLAT = 1e-6  # a series whose spread, relative to its level, is below this does not vary
+FLAT = 1e-4  # of the median standard deviation; what varies less is rounding
+TINY = np.finfo(float).tiny
 
 
 @dataclass(frozen=True)
@@ -127,53 +128,67 @@ def _run_amplitudes(
 ) -> tuple[NDArray, NDArray]:
     """ALFF and fALFF (v,) of the volumes `chosen`, at `times` of a run of `length` volumes."""
     waves = np.arange(1, length // 2 + 1)
-    basis = wave_basis(times, waves, length)
+    turn, scale = lomb_scales(times, waves, length)
     cycles = np.array(band) * length * tr
     inside = (waves >= cycles[0] - SLACK) & (waves <= cycles[1] + SLACK)
     trend, _ = np.linalg.qr(np.vander(np.asarray(times, float), 2))
-    alff, falff = np.empty(len(series)), np.empty(len(series))
+    alff, falff, spread = np.empty((3, len(series)))
     for start in range(0, len(series), CHUNK):
-        values = series[start : start + CHUNK, chosen].astype(float)
-        level = np.abs(values).max(axis=1, initial=0)
-        values -= values @ trend @ trend.T
-        parts = (values @ basis).reshape(len(values), 2, len(waves))
+        part = slice(start, start + CHUNK)
+        values = series[part][:, chosen].astype(float)
+        # not a BLAS product: the same bits whatever the number of threads
+        lines = np.einsum("vt,tk->vk", values, trend)
+        values -= np.einsum("vk,tk->vt", lines, trend)
+        filled = np.zeros((len(values), length))
+        filled[:, times] = values
+        found = np.fft.rfft(filled, axis=1)[:, 1:] * turn
         # one-sided amplitude density: white noise has the same whatever the length of the run
-        amplitude = np.sqrt(2 * tr * (parts**2).sum(axis=1))
-        amplitude[values.std(axis=1) <= FLAT * level] = np.nan
-        alff[start : start + CHUNK] = amplitude[:, inside].mean(axis=1)
-        falff[start : start + CHUNK] = amplitude[:, inside].sum(axis=1) / amplitude.sum(axis=1)
+        amplitude = np.sqrt(2 * tr * (found.real**2 * scale[0] + found.imag**2 * scale[1]))
+        spread[part] = values.std(axis=1)
+        alff[part] = amplitude[:, inside].mean(axis=1)
+        falff[part] = amplitude[:, inside].sum(axis=1) / np.maximum(amplitude.sum(axis=1), TINY)
+    still = ~varying(spread)
+    alff[still] = falff[still] = np.nan
     return alff, falff
 
 
-def wave_basis(times: NDArray, waves: NDArray, length: int) -> NDArray:
-    """Cosines and sines of Lomb [1]_ and Scargle, orthogonal and of length one at given times.
+def varying(spread: NDArray) -> NDArray:
+    """Series (v,) bool that vary, by the standard deviation of each; the rest is rounding."""
+    return spread > FLAT * np.median(spread) if len(spread) else np.zeros(0, bool)
+
+
+def lomb_scales(times: NDArray, waves: NDArray, length: int) -> tuple[NDArray, NDArray]:
+    """What makes a Fourier transform with zeros in its gaps a Lomb-Scargle periodogram [1]_.
+
+    Shifting each wave in time makes its cosine and sine orthogonal at the times that were seen;
+    then each is divided by its own sum of squares.
 
     Parameters
     ----------
-    times : (m,) array
+    times : (m,) int array
         When the series was seen, volumes from the start of the run.
-    waves : (f,) array
+    waves : (f,) int array
         Cycles per run, at most half of `length`.
     length : int
         Volumes of the run, seen or not.
 
     Returns
     -------
-    (m, 2 f) array
-        Cosines, then sines; scaled so that the sum of squared products is the periodogram.
-        At Nyquist, where a regular series holds no sine, that column is 0.
+    turn : (f,) complex array
+        Factor of the transform that shifts each wave.
+    scale : (2, f) array
+        Factors of the squared real and imaginary part whose sum is the periodogram. At Nyquist,
+        where a regular series holds no sine, that of the sine is 0.
 
     References
     ----------
     .. [1] Lomb (1976). Astrophys Space Sci 39:447-462. doi:10.1007/BF00648343
     """
     phase = 2 * np.pi * np.outer(times, waves) / length
-    # shifting each wave in time makes its cosine and sine orthogonal on uneven samples
     shift = np.arctan2(np.sin(2 * phase).sum(axis=0), np.cos(2 * phase).sum(axis=0)) / 2
-    parts = np.stack([np.cos(phase - shift), np.sin(phase - shift)], axis=1)
-    power = (parts**2).sum(axis=0)
-    scale = np.where(power > 1e-9 * len(times), 1 / np.sqrt(np.maximum(power, 1e-30) * 2), 0)
-    return (parts * scale).reshape(len(times), -1)
+    squares = np.stack([(wave(phase - shift) ** 2).sum(axis=0) for wave in (np.cos, np.sin)])
+    there = squares > SLACK * len(times)
+    return np.exp(1j * shift), np.where(there, 0.5 / np.where(there, squares, 1), 0)
 
 
 def standardised(values: NDArray) -> NDArray:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.func.alff import varying
 
 # Neighbours by the number of axes along which they may differ from the voxel in the middle.
 AXES = {7: 1, 19: 2, 27: 3}
@@ -64,7 +65,9 @@ def measure_reho(
 
 def kendall_w(series: NDArray, mask: NDArray, neighbours: int) -> tuple[NDArray, NDArray]:
     """W of each voxel with all neighbours that are there in one run, and how many there are."""
-    ranks = centred_ranks(series[mask])
+    inside = series[mask]
+    ranks = centred_ranks(inside)
+    ranks[~varying(inside.std(axis=1, dtype=float))] = 0
     spread = np.zeros(mask.shape)
     # the sum of squares of average ranks holds the correction for ties
     spread[mask] = np.einsum("vt,vt->v", ranks, ranks, dtype=float)

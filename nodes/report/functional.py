@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -30,6 +31,7 @@ COUNT = 6
 PIXEL = 1.25  # mm
 MARGIN = 6.0  # mm around the brain
 EXTENT = (3, 97)  # percentiles of the brain's voxels between which slices lie
+BIN = 3.0  # mm, in which the voxels of a seed are counted
 SMOOTH = 6.0  # mm, full width at half maximum, of a map of connectivity
 FWHM = float(np.sqrt(8 * np.log(2)))  # full width at half maximum in standard deviations
 SEED_OUTLINE = "#ffffff"
@@ -116,7 +118,7 @@ def draw_connectivity(
     r_shown : float
         Correlations nearer to 0 are not coloured.
     """
-    layout = _layout(brain, affine)
+    layout = through(_layout(brain, affine), seed, affine)
     picture = DARKER * window(montage(mean, affine, layout), mean[brain])
     values = montage(smoothed(z, affine), affine, layout, order=0)
     least = float(np.arctanh(r_shown))
@@ -128,6 +130,21 @@ def draw_connectivity(
     text = f"Fisher z, smoothed {SMOOTH:g} mm, shown from ±{least:.2f} (r = {r_shown:g})"
     colour_bar(figure, CONNECTED, (-MOST_SHOWN, MOST_SHOWN), text, hidden=least)
     return figure
+
+
+def through(layout: Layout, seed: NDArray, affine: NDArray) -> Layout:
+    """Layout with the nearest slice of each plane moved to where most of the seed lies."""
+    if not seed.any():
+        return layout
+    points = apply_affine(affine, np.argwhere(seed).T)
+    moved = {}
+    for plane in {tile.plane for tile in layout.tiles}:
+        tiles = [tile for tile in layout.tiles if tile.plane == plane]
+        places, counts = np.unique(np.round(points[tiles[0].axis] / BIN), return_counts=True)
+        position = float(BIN * places[counts.argmax()])
+        nearest = min(tiles, key=lambda tile: abs(tile.position - position))
+        moved[nearest] = replace(nearest, position=position)
+    return replace(layout, tiles=tuple(moved.get(tile, tile) for tile in layout.tiles))
 
 
 def smoothed(values: NDArray, affine: NDArray, fwhm: float = SMOOTH) -> NDArray:

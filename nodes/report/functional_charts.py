@@ -21,6 +21,7 @@ TISSUES = {"cortex": "#0072b2", "deep grey": "#56b4e9", "white matter": "#e69f00
 MOSTLY = 0.6  # fraction of a tissue from which a voxel is one of its rows
 CARPET_ROWS = 300  # of all tissues together
 NEAR = 16  # voxels averaged in a row of the carpet, next to each other or nearly so
+FLAT = 1e-4  # of the median standard deviation; what varies less is rounding
 CARPET_ENDS = 1.0  # mean of their standard deviations at black and at white
 MARK = "#d55e00"  # outlier volumes
 CENSORED = "#f6dcc8"  # volumes that are not there
@@ -98,7 +99,8 @@ def carpet(series: NDArray, runs: NDArray) -> NDArray:
         values = series[..., own].astype(float)
         shown[..., own] = values - values @ trend @ trend.T
     spread = shown[..., known].std(axis=-1, keepdims=True)
-    return (shown / np.where(spread > 0, spread, 1)).mean(axis=1)
+    varies = spread > FLAT * np.median(spread) if spread.size else spread > 0
+    return np.where(varies, shown / np.where(varies, spread, 1), 0 * shown).mean(axis=1)
 
 
 def draw_carpet(
@@ -237,21 +239,29 @@ def draw_matrix(r: NDArray, names: Sequence[str], sides: Mapping[str, str]) -> F
     height = 9.4 if len(order) > FEW else 7.0
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
     axes = figure.add_axes((0.235, 0.3 / height, 0.655, 1 - 0.6 / height))
-    shown = r[np.ix_(order, order)].astype(float)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if order:
+        _draw_cells(figure, axes, r[np.ix_(order, order)])
+        _name_rows(axes, [short_name(names[k]) for k in order])
+        _mark_groups(axes, groups)
+    else:
+        axes.text(0.5, 0.5, "n/a", color=GREY, ha="center", transform=axes.transAxes)
+    text = f"{len(order)} regions; {len(names) - len(order)} not seen are left out"
+    figure.text(0.99, 0.008, text, fontsize=8.5, color=INK, ha="right", va="bottom")
+    return figure
+
+
+def _draw_cells(figure: Figure, axes: Axes, r: NDArray) -> None:
+    """Correlations in colours, none of a region with itself, and their colour bar."""
+    shown = np.array(r, float)
     np.fill_diagonal(shown, np.nan)
     image = axes.imshow(shown, cmap="RdBu_r", vmin=-MATRIX_ENDS, vmax=MATRIX_ENDS,
                         interpolation="nearest", aspect="auto")  # fmt: skip
     axes.set_facecolor("#d9d9d9")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    _name_rows(axes, [short_name(names[k]) for k in order])
-    _mark_groups(axes, groups)
     bar = figure.colorbar(image, cax=figure.add_axes((0.91, 0.25, 0.018, 0.4)), extend="both")
     bar.ax.tick_params(labelsize=8.5)
     bar.set_label("correlation r", fontsize=9)
-    text = f"{len(order)} regions; {len(names) - len(order)} not seen are left out"
-    figure.text(0.99, 0.008, text, fontsize=8.5, color=INK, ha="right", va="bottom")
-    return figure
 
 
 def short_name(name: str) -> str:
