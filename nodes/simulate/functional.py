@@ -8,7 +8,7 @@ then. What an echo-planar readout does to the head stands in `echo_planar`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -485,12 +485,7 @@ def _maps(
 
 
 def place_brain(
-    labels: FineLabels,
-    grid: Grid,
-    repetition: float,
-    physiology: float,
-    left: NDArray,
-    rng: np.random.Generator,
+    labels: FineLabels, grid: Grid, repetition: float, physiology: float, rng: np.random.Generator
 ) -> Brain:
     """Put a person on the points of a grid.
 
@@ -504,8 +499,6 @@ def place_brain(
         s.
     physiology : float
         Factor on physiological noise.
-    left : (x, y, z) array
-        Share of the signal that the field leaves; see `dropout`.
     rng : Generator
         Source of the maps of background and physiology.
     """
@@ -515,17 +508,26 @@ def place_brain(
     table = np.column_stack([*early, steady, steady[:, None] * membership, membership.sum(1)])
     values = voxel_means(labels, table)
     count = len(early) + 1
+    resting = np.ascontiguousarray(np.moveaxis(values[..., :count], -1, 0))
     at, planes = _points_inside(values[..., -1] > 0)
-    places = _voxel_places(np.indices(grid.fine_shape, np.float32))
-    kept = ndimage.map_coordinates(left, places, order=1, mode="nearest")
-    resting = np.ascontiguousarray(np.moveaxis(values[..., :count], -1, 0)) * kept
-    i, j, k = at.T
-    here = kept[i, j, k]
     first, label, part = grey_parts(labels, at, FLUCTUATION * steady * membership[:, 0])
-    part *= np.repeat(here, np.diff(first))
-    tissues = values[i, j, k, count : count + 3] * here[:, None]
-    maps = _maps(tissues, at, grid, physiology, rng)
+    i, j, k = at.T
+    maps = _maps(values[i, j, k, count : count + 3], at, grid, physiology, rng)
     return Brain(grid, resting, at, planes, first, label, part, maps)
+
+
+def lose_signal(brain: Brain, left: NDArray) -> Brain:
+    """Take signal from a person where the field takes it; `left` (x, y, z) as of `dropout`."""
+    places = _voxel_places(np.indices(brain.grid.fine_shape, np.float32))
+    kept = ndimage.map_coordinates(left, places, order=1, mode="nearest")
+    i, j, k = brain.at.T
+    here = kept[i, j, k]
+    return replace(
+        brain,
+        resting=brain.resting * kept,
+        part=brain.part * np.repeat(here, np.diff(brain.first)),
+        maps=brain.maps * here[:, None],
+    )
 
 
 # ---------------------------------------------------------------------------- time courses
@@ -639,12 +641,12 @@ def realised_z(
     """Fisher z of each measure in one run.
 
     It is the correlation of the series without noise, at the starts of the volumes after the
-    dropped ones and in the band of the measures. A run of seven minutes holds some sixty
-    independent values in that band, so it scatters by about .13 around the value of an endless
-    run: that scatter is a property of the person in that run, which the best pipeline cannot and
-    should not take out. What a pipeline adds is the difference from this value, and a model of
-    groups is judged fairly when it is fitted to these values too. The value of an endless run,
-    which says what was put in, stands beside it (`population_z`).
+    dropped ones and in the band of the measures. A run of seven minutes holds some forty
+    independent values of such slow series, so it scatters by about .16 around the value of an
+    endless run. That scatter is a property of the person in that run, which the best pipeline
+    cannot and should not take out: what a pipeline adds is the difference from this value, and a
+    model of groups is judged fairly when it is fitted to these values too. The value of an
+    endless run, which says what was put in, stands beside it (`population_z`).
     """
     found = {}
     for name, pair in measure_pairs(cortex).items():
@@ -848,8 +850,7 @@ def scan_functional(
     inside = to_voxels(voxel_means(labels, tissue_table().sum(1)[:, None])[..., 0], grid) >= 0.5
     shift = susceptibility_shift(subject.anatomy, grid, inside, scanner.distortion, rngs[0])
     shift *= -scanner.polarity  # the field is that of the head whatever the polarity
-    left = dropout(shift, grid, scanner.readout)
-    brain = place_brain(labels, grid, repetition, scanner.physiology, left, rngs[1])
+    brain = place_brain(labels, grid, repetition, scanner.physiology, rngs[1])
     drives = draw_drives(len(cortex.owners), n * repetition, rngs[2])
     loadings = connected_regions(brain, cortex)
     connectivity, unaffected = (
@@ -871,6 +872,7 @@ def scan_functional(
     bias = _receive(rngs[5], inside, grid, scanner.non_uniformity)
     readout = Readout(grid, shift, bias, scanner.ringing)
     courses = slice_courses(drives, cortex, connectivity.motor, truth.slice_times, timing)
+    brain = lose_signal(brain, dropout(shift, grid, scanner.readout))
     series = acquire(brain, courses, readout, scanner, truth)
     echoes = _echoes(labels, readout, truth.motion.head_to_volume[-1])
     noise = thermal_noise(scanner, repetition)

@@ -13,16 +13,24 @@ import pytest
 from alsflow import cli_simulate
 from alsflow.interfaces.atlas import add_atlas, check_atlas, find_atlas
 from alsflow.interfaces.normalise import GAP_REACH
-from alsflow.interfaces.simulate import atlas_regions, template_source, write_cohort
+from alsflow.interfaces.simulate import (
+    atlas_cortex,
+    atlas_regions,
+    template_source,
+    write_cohort,
+)
 from alsflow.nodes.atlas import fill_gaps
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.simulate.anatomy import prepare_blueprint
 from alsflow.nodes.simulate.cohort import (
     DEFAULT_EFFECTS,
+    DEFAULT_NETWORK_EFFECTS,
     SITE,
     Design,
     DiffusionDesign,
+    FunctionalDesign,
     draw_diffusion_site,
+    draw_functional_site,
     draw_people,
     draw_site,
     generator,
@@ -30,6 +38,8 @@ from alsflow.nodes.simulate.cohort import (
     scan_person,
 )
 from alsflow.nodes.simulate.diffusion import make_gradients
+from alsflow.nodes.simulate.functional import slice_times
+from alsflow.nodes.simulate.networks import MODULES, NETWORKS, limit_band, sample_z
 from alsflow.nodes.simulate.tracts import MEASURED
 from alsflow.nodes.stats.catalogue import parse_catalogue
 
@@ -37,6 +47,10 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "bids_example"
 DWI = DiffusionDesign(6, 1, voxels=((5.0, 5.0, 4.5), (5.0, 4.5, 5.0)))
 EFFECTS = DEFAULT_EFFECTS | {"fa_corticospinal_tract_both": -0.3}
 SMALL = Design(2, 2, 2, 3, EFFECTS, ((4.0, 4.0, 4.0), (4.0, 3.5, 4.0)), DWI)
+
+
+FUNC = FunctionalDesign(24, 2.0, ((6.0, 6.0, 6.0),))
+RESTING = Design(1, 1, 1, 3, DEFAULT_EFFECTS | DEFAULT_NETWORK_EFFECTS, ((4.0,) * 3,), func=FUNC)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -225,6 +239,149 @@ def test_the_tracts_are_an_atlas_that_can_be_added(cohort, tmp_path):
     assert check_atlas("simulated", tmp_path) == []
 
 
+# ---------------------------------------------------------------------------- resting state
+
+
+@pytest.fixture(scope="module")
+def resting(tmp_path_factory):
+    out = tmp_path_factory.mktemp("simulated") / "resting"
+    assert list(write_cohort(out, RESTING, "the command", maps=True)) == ["01", "02"]
+    return out
+
+
+def truth_of(resting, end):
+    folder = resting / "derivatives" / "truth" / "sub-01" / "func"
+    return folder / f"sub-01_task-rest_{end}"
+
+
+def test_resting_state_series_are_valid_bids(resting):
+    program = Path(sys.executable).with_name("bids-validator-deno")
+    run = subprocess.run([program, resting, "--json"], capture_output=True, text=True, check=False)
+    issues = json.loads(run.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
+
+
+def test_resting_state_series_lie_on_disk_with_their_timing(resting):
+    site = draw_functional_site(RESTING, 0)
+    stem = resting / "sub-01" / "func" / "sub-01_task-rest_bold"
+    image = nib.load(stem.with_suffix(".nii.gz"))
+    sidecar = json.loads(stem.with_suffix(".json").read_text())
+    assert nib.aff2axcodes(image.affine) == tuple(site.storage)
+    np.testing.assert_allclose(image.header.get_zooms(), (6, 6, 6, 2), rtol=1e-5)
+    assert image.shape[3] == 24
+    assert (sidecar["TaskName"], sidecar["RepetitionTime"]) == ("rest", 2.0)
+    assert sidecar["EchoTime"] == 0.03
+    expected = slice_times(image.shape[2], 2.0, site.multiband)
+    np.testing.assert_array_equal(sidecar["SliceTiming"], expected)
+    assert sidecar["TotalReadoutTime"] == pytest.approx(site.readout, abs=1e-6)
+    forward = site.polarity == (1 if site.storage[1] == "A" else -1)
+    assert sidecar["PhaseEncodingDirection"] == ("j" if forward else "j-")
+
+
+def test_the_spin_echoes_belong_to_the_series(resting):
+    series = resting / "sub-01" / "func" / "sub-01_task-rest_bold"
+    sidecar = json.loads(series.with_suffix(".json").read_text())
+    directions = set()
+    for name in ("AP", "PA"):
+        path = resting / "sub-01" / "fmap" / f"sub-01_acq-bold_dir-{name}_epi"
+        own = json.loads(path.with_suffix(".json").read_text())
+        assert own["B0FieldIdentifier"] == sidecar["B0FieldSource"]
+        assert (resting / own["IntendedFor"][0].removeprefix("bids::")).is_file()
+        image = nib.load(path.with_suffix(".nii.gz"))
+        np.testing.assert_allclose(image.affine, nib.load(series.with_suffix(".nii.gz")).affine)
+        from_front = own["PhaseEncodingDirection"] == "j-"
+        assert from_front == ((name == "AP") == (nib.aff2axcodes(image.affine)[1] == "A"))
+        directions.add(own["PhaseEncodingDirection"])
+    assert directions == {"j", "j-"}
+
+
+def test_the_truth_of_a_run_can_be_found_again_from_its_files(resting):
+    courses = pd.read_csv(truth_of(resting, "desc-networks_timeseries.tsv"), sep="\t")
+    assert len(courses) == 24
+    assert courses["onset"].iloc[-1] == pytest.approx(46.0)
+    assert sum(name.startswith("network_") for name in courses) == len(MODULES)
+    pair = courses[["region_precentral_left", "region_precentral_right"]].to_numpy()
+    value = sample_z(*limit_band(pair[4:], 2.0).T)
+    table_ = pd.read_csv(truth_of(resting, "desc-connectivity_relmat.tsv"), sep="\t")
+    own = table_.set_index("measure").loc["fc_motor_interhemispheric"]
+    assert own["realised"] == pytest.approx(value, abs=1e-4)
+    assert own["population"] < own["population_unaffected"]
+    assert own["realised"] < own["realised_unaffected"]
+    measures = table(resting / "derivatives" / "truth" / "measures.tsv")
+    mine = measures[measures["participant_id"] == "sub-01"].set_index("measure")["value"]
+    assert mine["fc_motor_interhemispheric"] == pytest.approx(own["realised"])
+    assert {f"fc_precentral_{region}_both" for region in atlas_regions()} - set(mine.index) == {
+        "fc_precentral_precentral_both"
+    }
+
+
+def test_the_effect_on_the_network_stands_in_the_truth(resting):
+    effects = table(resting / "derivatives" / "truth" / "effects.tsv").set_index("measure")
+    own = effects.loc["fc_motor_interhemispheric"]
+    assert own["relative_effect"] == -0.3
+    assert -0.7 < own["mean_change"] < 0
+    assert own["scale"] == "relative"
+    assert effects.loc["fc_precentral_thalamus_both", "scale"] == "difference"
+
+
+def test_motion_stands_in_the_truth_of_a_run(resting):
+    path = truth_of(resting, "desc-motion_timeseries.tsv")
+    motion = pd.read_csv(path, sep="\t")
+    assert list(motion["volume"].astype(str)) == [*map(str, range(24)), "fmap"]
+    assert not motion.iloc[0][["trans_x", "rot_x"]].any()
+    assert motion["drift"].iloc[23] < 1
+    meaning = json.loads(path.with_suffix(".json").read_text())
+    assert set(motion.columns) <= set(meaning)
+
+
+def test_the_network_maps_are_shares_of_the_grey_matter(resting):
+    def image(end):
+        return nib.load(truth_of(resting, end)).get_fdata()
+
+    total = 0
+    for network in NETWORKS:
+        for side in ("Left", "Right"):
+            total = total + image(f"label-{network.title()}{side}_probseg.nii.gz")
+    grey = image("label-GM_probseg.nii.gz")
+    assert (total <= grey + 1e-5).all()
+    assert 0.8 < total.sum() / grey.sum() < 0.95  # what the atlas calls white has no network
+    left, right = (image(f"label-Motor{side}_probseg.nii.gz") for side in ("Left", "Right"))
+    affine = nib.load(truth_of(resting, "label-GM_probseg.nii.gz")).affine
+    centres = [(affine @ [*np.average(np.argwhere(m), 0, m[m > 0]), 1])[:3] for m in (left, right)]
+    assert centres[0][0] < -15 < 15 < centres[1][0]
+    mask = image("desc-somatomotor_mask.nii.gz") > 0
+    assert mask[left > 0.5].all()
+    assert not mask[image("label-VisualLeft_probseg.nii.gz") > 0.5].any()
+
+
+def test_every_name_of_a_network_is_one_of_the_atlas():
+    names = {name for members in NETWORKS.values() for name in members}
+    owners = atlas_cortex().owners
+    assert len(owners) == 2 * len(names)
+    assert set(owners.values()) == set(MODULES)
+    atlas = {label.index: label.name for label in find_atlas("neuromorphometrics").labels}
+    assert atlas[next(k for k, v in owners.items() if v == ("sensory", "right"))].startswith(
+        "Right_"
+    )
+
+
+@pytest.mark.slow
+def test_resting_state_is_the_same_whatever_the_number_of_processes(resting, tmp_path):
+    list(write_cohort(tmp_path / "again", RESTING, "the command", n_procs=2, maps=True))
+    assert files(tmp_path / "again") == files(resting)
+
+
+@pytest.mark.slow
+def test_the_other_images_are_the_same_without_resting_state(resting, tmp_path):
+    plain = replace(RESTING, func=None, effects=DEFAULT_EFFECTS)
+    list(write_cohort(tmp_path / "plain", plain, "the command", maps=True))
+    first, again = files(resting), files(tmp_path / "plain")
+    images = {name for name in again if name.endswith(".nii.gz") or "/phenotype" in name}
+    assert len(images) == 2 * 5
+    assert all(first[name] == again[name] for name in images)
+    assert first["participants.tsv"] == again["participants.tsv"]
+
+
 @pytest.mark.slow
 def test_the_same_bytes_whatever_the_number_of_processes_and_of_people(cohort, tmp_path):
     few = replace(SMALL, n_patients=1, n_controls=1)
@@ -349,6 +506,22 @@ def test_diffusion_comes_with_an_effect_of_its_own_and_says_itself_again(designs
     assert design.effects == {"gmv_precentral_both": -0.12, "fa_corticospinal_tract_both": -0.1}
     assert cli_simulate.main(command.split()[1:]) == 0
     assert designs[1] == designs[0]
+
+
+def test_resting_state_comes_with_an_effect_of_its_own_and_says_itself_again(designs):
+    words = "out --modalities func dwi --func-volumes 100 --func-tr 0.8 --func-voxel 3 3x3x4"
+    assert cli_simulate.main(words.split()) == 0
+    design, command = designs[0]
+    assert design.func == FunctionalDesign(100, 0.8, ((3, 3, 3), (3, 3, 4)))
+    assert design.effects["fc_motor_interhemispheric"] == -0.3
+    assert design.effects["fa_corticospinal_tract_both"] == -0.1
+    assert cli_simulate.main(command.split()[1:]) == 0
+    assert designs[1] == designs[0]
+    cli_simulate.main(
+        ["out", "--modalities", "anat", "func", "--effect", "fc_motor_interhemispheric=0"]
+    )
+    assert designs[2][0].effects == {"fc_motor_interhemispheric": 0.0}
+    assert designs[2][0].dwi is None
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,25 @@ from alsflow.nodes.simulate import phenotype
 from alsflow.nodes.simulate.anatomy import Traits, grow_anatomy
 from alsflow.nodes.simulate.cohort import (
     CONTROL,
+    DEFAULT_NETWORK_EFFECTS,
     DEFAULT_TRACT_EFFECTS,
     PATIENT,
     Design,
     DiffusionDesign,
+    FunctionalDesign,
     draw_diffusion_site,
+    draw_functional_site,
     draw_people,
     draw_site,
     effect_table,
+    is_difference,
+    motor_change,
+    person_motor_z,
     person_scores,
     region_thinning,
     scan_person,
     scan_person_diffusion,
+    scan_person_functional,
     site_of,
     tract_changes,
     true_measures,
@@ -285,3 +292,111 @@ def test_a_series_is_that_of_the_person_whoever_else_is_there(ball_blueprint, bu
     assert len(found[0].gradients) == 7
     with pytest.raises(ValueError, match="no diffusion"):
         scan_person_diffusion(design(), draw_people(design(), REGIONS)[0], anatomy, bundles)
+
+
+# ---------------------------------------------------------------------------- resting state
+
+RESTING = {"effects": dict(DEFAULT_NETWORK_EFFECTS), "func": FunctionalDesign()}
+
+
+def test_the_effect_on_motor_connectivity_is_the_mean_over_people():
+    """400 people with ALS and 400 controls drawn, nobody scanned."""
+    asked = design(n_patients=400, n_controls=400, **RESTING)
+    people = draw_people(asked, REGIONS)
+    drawn = {p.label: person_motor_z(asked, p) for p in people}
+    groups = [
+        np.array([drawn[p.label] for p in people if (p.row["group"] == PATIENT) == patient])
+        for patient in (True, False)
+    ]
+    ill, healthy = groups
+    np.testing.assert_array_equal(healthy[:, 0], healthy[:, 1])
+    changes = ill[:, 0] / ill[:, 1] - 1
+    assert changes.mean() == pytest.approx(-0.3, abs=0.012)
+    assert changes.std() == pytest.approx(0.075, abs=0.01)
+    error = np.hypot(ill[:, 0].std(), healthy[:, 0].std()) / np.sqrt(400)
+    difference = ill[:, 0].mean() - healthy[:, 0].mean()
+    assert abs(difference + 0.3 * healthy[:, 0].mean()) < 3 * error
+    assert 0.2 < -difference / np.hypot(0.12, 0.12) < 2.5  # of a size that a small group shows
+
+
+def test_who_is_ill_in_the_brain_is_ill_in_the_network():
+    asked = design(n_patients=30, effects={"gmv_precentral_both": -0.1} | DEFAULT_NETWORK_EFFECTS)
+    asked = replace(asked, func=FunctionalDesign())
+    people = [p for p in draw_people(asked, REGIONS) if p.row["group"] == PATIENT]
+    thin = [p.traits.thinning[1] for p in people]
+    assert np.corrcoef(thin, [p.motor_change for p in people])[0, 1] < -0.999
+
+
+def test_resting_state_changes_nothing_else_about_people_and_sites():
+    plain, more = design(effects={}), design(effects={}, func=FunctionalDesign())
+    assert draw_people(plain, REGIONS) == draw_people(more, REGIONS)
+    assert draw_site(plain, 1) == draw_site(more, 1)
+    assert draw_diffusion_site(plain, 1) == draw_diffusion_site(more, 1)
+    first = person_motor_z(more, draw_people(more, REGIONS)[3])
+    assert first == person_motor_z(plain, draw_people(plain, REGIONS)[3])
+
+
+def test_sites_take_resting_state_series_in_their_own_ways():
+    sites = [draw_functional_site(design(**RESTING), site) for site in range(12)]
+    assert {site.polarity for site in sites} == {-1, 1}
+    assert len({site.multiband for site in sites}) > 1
+    assert len({site.storage for site in sites}) > 1
+    assert len({site.tsnr for site in sites}) == 12
+    for site in sites:  # the shift of the same field grows with the readout
+        hertz = site.distortion / 3.5 / site.readout
+        assert 40 < hertz < 70
+    fixed = FunctionalDesign(scanner=sites[0])
+    assert draw_functional_site(design(func=fixed), 3) == sites[0]
+
+
+@pytest.mark.parametrize(
+    ("effects", "message"),
+    [
+        ({"fc_precentral_thalamus_both": -0.1}, "name fc_motor_interhemispheric"),
+        ({"fc_motor_interhemispheric": 0.31}, "between -0.9 and 0.3"),
+        ({"fc_motor_interhemispheric": -0.91}, "between -0.9 and 0.3"),
+        ({"fcd_motor": -0.1}, "with func, fc_motor_interhemispheric"),
+    ],
+)
+def test_effects_on_connectivity_that_cannot_be_are_refused(effects, message):
+    with pytest.raises(BadInputError, match=message):
+        draw_people(design(effects=effects, func=FunctionalDesign()), REGIONS)
+
+
+def test_an_effect_on_connectivity_needs_a_series():
+    with pytest.raises(BadInputError, match="--modalities anat func"):
+        draw_people(design(effects={"fc_motor_interhemispheric": -0.1}), REGIONS)
+    assert motor_change({"fc_motor_interhemispheric": -0.9}) == -0.9
+    draw_people(design(effects={"fc_motor_interhemispheric": 0.0}), REGIONS)
+
+
+@pytest.mark.parametrize(
+    ("func", "message"),
+    [
+        (FunctionalDesign(volumes=9), "show no networks"),
+        (FunctionalDesign(repetition=0.4), "0.5 to 5"),
+        (FunctionalDesign(repetition=5.1), "0.5 to 5"),
+        (FunctionalDesign(voxels=((3.0, 3.0, 6.1),)), "2 to 6"),
+    ],
+)
+def test_series_that_cannot_be_drawn_are_refused(func, message):
+    with pytest.raises(BadInputError, match=message):
+        draw_people(design(func=func), REGIONS)
+    draw_people(design(func=FunctionalDesign(10, 0.5, ((2.0, 6.0, 2.0),))), REGIONS)
+
+
+def test_a_design_without_resting_state_scans_none():
+    person = draw_people(design(), REGIONS)[0]
+    with pytest.raises(ValueError, match="no resting-state series"):
+        scan_person_functional(design(), person, None, None)
+
+
+def test_changes_near_zero_are_differences():
+    assert is_difference("gmv_precentral_asymmetry")
+    assert is_difference("fc_precentral_thalamus_both")
+    assert not is_difference("fc_motor_interhemispheric")
+    assert not is_difference("gmv_precentral_both")
+    changes = pd.DataFrame({"fc_motor_interhemispheric": [-0.2, -0.4]})
+    table = effect_table({"fc_motor_interhemispheric": -0.3}, changes)
+    assert table.iloc[0].tolist() == ["fc_motor_interhemispheric", -0.3, pytest.approx(-0.3),
+                                      "relative"]  # fmt: skip

@@ -13,6 +13,8 @@ from alsflow.nodes.simulate.echo_planar import (
     drift_curve,
     eddy_terms,
     lose_slices,
+    planes_behind,
+    read_slices,
     read_volume,
     readout_matrix,
 )
@@ -111,6 +113,22 @@ def test_the_field_moves_with_the_head():
     axis = grid.affine[:3, 1] / voxel_sizes(grid.affine)[1]
     found = centroid(image, grid.affine)
     np.testing.assert_allclose(found, grid.centre + 0.8 * axis, atol=0.05)
+
+
+def test_slices_read_one_by_one_are_those_of_the_volume():
+    """Each from the planes that it sees and no others."""
+    grid, rng = oblique_grid(), np.random.default_rng(0)
+    at = grid_points(grid.shape, grid.affine)
+    device = readout(grid, 0.02 * at[0] + 0.03 * at[2], ringing=1.0)
+    motion = Motion(np.array([[1.5, -2, 2]]), np.array([[3.0, -4, 2]]), np.array([5.0, 10, -20]))
+    pose, eddy = motion.head_to_volume[0], np.array([0.02, -0.01, 0.03, 0.5])
+    head = rng.random(grid.fine_shape, dtype=np.float32)
+    whole = read_volume(device, head, pose, -1, eddy)
+    for level in range(grid.shape[2]):
+        low, high = planes_behind(grid, pose, level)
+        assert high - low < 24
+        one = read_slices(device, head[:, :, low:high], pose, -1, eddy, (level, level + 1), low)
+        np.testing.assert_allclose(one[..., 0], whole[:, :, level], atol=2e-3)
 
 
 def test_eddy_currents_move_by_the_place_in_the_scanner():
