@@ -266,4 +266,6 @@ def _denoise_info(
     if freedom is not None:
         counts |= {f"dof_lost_{part}": lost for part, lost in freedom.lost.items()}
         counts |= {"dof_lost": sum(freedom.lost.values()), "dof_left": freedom.left}
+        counts["dof_left_by_regression"] = freedom.left_by_regression
+        info |= {"notes": [freedom.note]} if freedom.note else {}
     return info | {"preset": preset_content(preset)} | counts

@@ -45,7 +45,7 @@ UNCORRECTED = "distortion_uncorrected"  # note of `interfaces.func_plan`
 # Notes that stand beside every value, because values with and without them differ.
 IN_TABLES = (
     UNCORRECTED, "phase_encoding_unknown", "slice_timing_skipped", "motor_strip_cut",
-    "head_motion",
+    "head_motion", "denoise",
 )  # fmt: skip
 
 

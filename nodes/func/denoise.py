@@ -20,7 +20,11 @@ from scipy import linalg
 from alsflow.nodes.func.compcor import cosine_index, cosines, run_volumes
 from alsflow.nodes.func.dvars import blocks, polynomials
 
-MIN_FREEDOM = 30  # degrees of freedom; below, a correlation of .36 is chance at p = .05
+# Degrees of freedom. What a regression leaves of the volumes must be MIN_FREEDOM; the band-pass
+# takes the greater part of those, in proportion to the band, and of what then is left MIN_IN_BAND
+# is needed: a Fisher z has a standard error of 1 / sqrt(left - 2). docs/decisions.md says why.
+MIN_FREEDOM, MIN_IN_BAND = 30, 10
+BAND = "band"  # the part of `Freedom.lost` that the band-pass takes
 DEPENDENT = 1e-6  # share of a regressor's length that must be new
 CONSTANT = 1e-10  # share of it that must be left when the mean is removed
 
@@ -49,9 +53,25 @@ class Freedom:
         return self.kept - sum(self.lost.values())
 
     @property
+    def left_by_regression(self) -> int:
+        """What remains before the band-pass."""
+        return self.left + self.lost.get(BAND, 0)
+
+    @property
+    def note(self) -> str:
+        """What to know of a rest that is enough, but little; empty where it is plenty."""
+        if self.refusal is not None or self.left >= MIN_FREEDOM:
+            return ""
+        error = 1 / (self.left - 2) ** 0.5
+        return (
+            f"few degrees of freedom: {self.left} of {self.total} volumes' worth of information "
+            f"are left in the band; a Fisher z has a standard error of {error:.2f}"
+        )
+
+    @property
     def refusal(self) -> str | None:
         """Why the rest is too little; None if it is enough."""
-        if self.left >= MIN_FREEDOM:
+        if self.left_by_regression >= MIN_FREEDOM and self.left >= MIN_IN_BAND:
             return None
         if self.kept <= MIN_FREEDOM:
             censored = f", {self.total - self.kept} of them censored" * (self.kept < self.total)
@@ -59,10 +79,15 @@ class Freedom:
                 f"the series is too short: {self.total} volumes{censored}, where more than "
                 f"{MIN_FREEDOM} are needed even if nothing is removed"
             )
+        short = self.left_by_regression < MIN_FREEDOM
+        left, least = (
+            (self.left_by_regression, MIN_FREEDOM) if short else (self.left, MIN_IN_BAND)
+        )
+        when = "after regression" if short else "after regression and band-pass"
         return (
-            f"{max(self.left, 0)} of {self.total} volumes' worth of information are left after "
-            f"denoising, fewer than {MIN_FREEDOM}; choose a preset that removes less or has a "
-            "wider band, or a longer series"
+            f"{max(left, 0)} of {self.total} volumes' worth of information are left {when}, fewer "
+            f"than {least}; choose a preset that removes less{' or has a wider band' * (not short)}"
+            ", or a longer series"
         )
 
 
@@ -119,14 +144,14 @@ def make_projection(
     """
     keep = np.ones(len(runs), bool) if keep is None else np.asarray(keep, bool)
     place = np.cumsum(keep) - 1
-    lost = dict.fromkeys(["trend", *regressors, "band"], 0)
+    lost = dict.fromkeys(["trend", *regressors, BAND], 0)
     volumes, bases, bands = [], [], []
     for whole in run_volumes(runs):
         chosen = keep[whole]
         own = whole[chosen]
         parts = {"trend": polynomials(len(whole), trend)[chosen]}
         parts |= {name: values[own] for name, values in regressors.items()}
-        parts["band"] = stop_band(len(whole), tr, band)[chosen]
+        parts[BAND] = stop_band(len(whole), tr, band)[chosen]
         basis = np.empty((len(own), 0))
         for name, columns in parts.items():
             before = basis

@@ -179,7 +179,7 @@ def test_censored_volumes_are_left_out(inputs, found, tmp_path):
 
 
 def test_too_little_left(inputs, found, tmp_path):
-    preset = read_preset("motion24+acompcor") | {"band": [0.01, 0.05]}
+    preset = read_preset("motion24+acompcor") | {"band": [0.01, 0.04]}
     out, info = cleaned(inputs, found, tmp_path / "clean", preset)
     assert not info["done"]
     assert "of 320 volumes' worth of information are left" in info["reason"]

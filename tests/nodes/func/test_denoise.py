@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from nilearn.signal import clean
 
-from alsflow.nodes.func.denoise import MIN_FREEDOM, denoise, extended, make_projection, stop_band
+from alsflow.nodes.func.denoise import (
+    MIN_FREEDOM,
+    MIN_IN_BAND,
+    denoise,
+    extended,
+    make_projection,
+    stop_band,
+)
 
 N, TR = 151, 2.2
 BAND = (0.008, 0.09)
@@ -155,6 +162,26 @@ class TestFreedom:
         assert (freedom.refusal is None) == fits
         if not fits:
             assert freedom.refusal.startswith(f"29 of {n} volumes' worth")
+
+    @pytest.mark.parametrize(("k", "fits"), [(5, True), (6, False)])
+    def test_edge_of_the_refusal_in_the_band(self, k, fits):
+        """100 volumes of 2 s hold 15 degrees of freedom beside a trend between .02 and .06 Hz."""
+        freedom = make_projection(
+            {"m": confounds(100, k)}, np.zeros(100, int), 2.0, band=(0.02, 0.06)
+        ).freedom
+        assert freedom.left_by_regression == 98 - k
+        assert (freedom.refusal is None) == fits
+        if fits:
+            assert freedom.left == MIN_IN_BAND
+            assert freedom.note.startswith("few degrees of freedom: 10 of 100 volumes' worth")
+            assert freedom.note.endswith("error of 0.35")
+        else:
+            assert freedom.refusal.startswith("9 of 100")
+            assert "or has a wider band" in freedom.refusal
+
+    def test_plenty_needs_no_note(self):
+        freedom = make_projection({"m": confounds(200, 6)}, np.zeros(200, int), TR).freedom
+        assert freedom.note == ""
 
     def test_more_regressors_than_volumes(self):
         freedom = make_projection({"m": confounds(35, 40)}, np.zeros(35, int), TR).freedom
