@@ -28,7 +28,7 @@ def conform_bold(signal: NDArray, affine: NDArray, drop: int) -> tuple[NDArray, 
     Returns
     -------
     signal : (x, y, z, n - drop) float32 array
-        Same samples, axes flipped and permuted to RAS+, nothing below zero.
+        Same samples, axes flipped and permuted to RAS+, nothing below zero; a view.
     affine : (4, 4) array
         Voxels to mm of the returned series.
     """
@@ -36,9 +36,10 @@ def conform_bold(signal: NDArray, affine: NDArray, drop: int) -> tuple[NDArray, 
     check_length(signal.shape[3], drop)
     if signal.dtype.fields is None and not np.iscomplexobj(signal):
         check_magnitudes(signal)
-    series, turned = conform_series(signal[..., drop:], affine)
-    check_change(series)
-    return series, turned
+    series, turned = conform_series(signal, affine)
+    kept = series[..., drop:]
+    check_change(kept)
+    return kept, turned
 
 
 def check_length(volumes: int, drop: int) -> None:
