@@ -91,7 +91,7 @@ def init_func_stream_wf(visit: Visit, settings: Settings) -> Workflow:
                               "denoise_info_file")]),
         (inputnode, measure, [("qc_file", "anat_qc_file")]),
         (maps_wf, measure, [("outputnode.connections_file", "connections_file"),
-                            ("outputnode.local_table_file", "local_file")]),
+                            ("outputnode.local_table_file", "means_file")]),
         (series_wf, ds_func, [("outputnode.bold_file", "bold_file"),
                               ("outputnode.mean_file", "boldref_file")]),
         (space_wf, ds_func, [("outputnode.bold_to_t1w_file", "bold_to_t1w_file"),

@@ -151,15 +151,21 @@ def make_projection(
         own = whole[chosen]
         parts = {"trend": polynomials(len(whole), trend)[chosen]}
         parts |= {name: values[own] for name, values in regressors.items()}
+<<<<<<< HEAD
         parts[BAND] = stop_band(len(whole), tr, band)[chosen]
+=======
+>>>>>>> clean
         basis = np.empty((len(own), 0))
         for name, columns in parts.items():
-            before = basis
-            basis = extended(before, columns)
-            lost[name] += basis.shape[1] - before.shape[1]
+            lost[name] -= basis.shape[1]
+            basis = extended(basis, columns)
+            lost[name] += basis.shape[1]
+        size = basis.shape[1]
+        both = extended(basis, stop_band(len(whole), tr, band)[chosen])
+        lost["band"] += both.shape[1] - size
         volumes.append(place[own])
-        bases.append(before)
-        bands.append(basis[:, before.shape[1] :])
+        bases.append(basis)
+        bands.append(both[:, size:])
     return Projection(keep, volumes, bases, bands, Freedom(lost, int(keep.sum()), len(runs)))
 
 
