@@ -14,12 +14,13 @@ from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 from numpy.typing import NDArray
 
 from alsflow.interfaces.anat import read_volume, write_json
-from alsflow.interfaces.atlas import SPACES
+from alsflow.interfaces.atlas import SPACES, Atlas
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.dwi_prep import naming
 from alsflow.interfaces.images import load, save
 from alsflow.interfaces.volumes import write_table
 from alsflow.interfaces.warps import load_warp
+from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.func.connectivity import MOTOR
 from alsflow.nodes.func.regions import (
     NO_VOXEL,
@@ -40,6 +41,33 @@ from alsflow.nodes.geometry import voxel_volume
 
 TISSUES = ("gm", "wm", "csf")
 SIDES = ("left", "right", "both")
+
+
+def seed_inputs(rows: Sequence[Mapping[str, Any]], atlas: Atlas) -> dict[str, Any]:
+    """Inputs of `PlaceSeeds` from the seeds that were asked for and the cortical atlas.
+
+    What cannot be a seed is refused here, before anything runs: unknown kinds and keys, regions
+    and labels that the atlas lacks, files that are not there or hold no mask. Whether a mask in
+    T1w space meets the head is seen by `PlaceSeeds`.
+    """
+    names = {label.index: label.name for label in atlas.labels}
+    seeds = read_seeds(rows, atlas.regions, list(names), SPACES)
+    for seed in seeds:
+        if seed.kind != "mask":
+            continue
+        if not Path(seed.file).is_file():
+            raise BadInputError(f"The seed {seed.name!r} names {seed.file}, which does not exist.")
+        mask_of_seed(seed.file, None)
+    return {
+        "seeds": [dict(row) for row in rows],
+        "mask_files": [seed.file for seed in seeds if seed.kind == "mask"],
+        "names": names,
+        "label_sides": {label.index: label.side for label in atlas.labels},
+        "regions": {
+            name: {side: list(labels) for side, labels in sides.items()}
+            for name, sides in atlas.regions.items()
+        },
+    }
 
 
 def mask_of_seed(
@@ -109,6 +137,9 @@ class _PlaceSeedsInputSpec(CodedInputSpec):
         traits.Dict(traits.Str, traits.Any), value=[dict(seed) for seed in DEFAULT_SEEDS],
         usedefault=True, desc="seeds; see `nodes.func.seeds`",
     )  # fmt: skip
+    mask_files = traits.List(
+        File(exists=True), desc="files that the seeds name: what they hold counts for the cache"
+    )
 
 
 class _PlaceSeedsOutputSpec(TraitedSpec):
