@@ -30,6 +30,8 @@ from alsflow.nodes.func.regions import (
     Placed,
     bold_voxels,
     check_mask,
+    check_mask_in_head,
+    check_mask_in_template,
     label_shares,
     place_labels,
     place_region,
@@ -57,7 +59,7 @@ def seed_inputs(rows: Sequence[Mapping[str, Any]], atlas: Atlas) -> dict[str, An
             continue
         if not Path(seed.file).is_file():
             raise BadInputError(f"The seed {seed.name!r} names {seed.file}, which does not exist.")
-        mask_of_seed(seed.file, None)
+        read_mask(seed.file, seed.space == T1W)
     return {
         "seeds": [dict(row) for row in rows],
         "mask_files": [seed.file for seed in seeds if seed.kind == "mask"],
@@ -70,13 +72,25 @@ def seed_inputs(rows: Sequence[Mapping[str, Any]], atlas: Atlas) -> dict[str, An
     }
 
 
-def mask_of_seed(
-    path: str | Path, head: tuple[NDArray, NDArray] | None
-) -> tuple[NDArray, NDArray]:
-    """Mask (0 to 1) and affine of a file that a seed names; what cannot be one is refused."""
+def read_mask(path: str | Path, native: bool, head: Head | None = None) -> tuple[NDArray, NDArray]:
+    """Mask (0 to 1) and affine of a file that a seed names; what cannot be one is refused.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    native : bool
+        Whether it lies in the person's T1w space; else in MNI space.
+    head : Head, optional
+        The person, once there is one: a native mask must meet the grey matter.
+    """
     data, affine = read_volume(path)
     with naming(Path(path).name):
-        check_mask(data, affine, head)
+        check_mask(data, affine)
+        if not native:
+            check_mask_in_template(data, affine)
+        elif head is not None:
+            check_mask_in_head(data, affine, head)
     return data.astype(np.float32), affine
 
 
@@ -157,7 +171,15 @@ class PlaceSeeds(CodedInterface):
 
     input_spec = _PlaceSeedsInputSpec
     output_spec = _PlaceSeedsOutputSpec
-    _code = (bold_voxels, label_shares, place_labels, place_region, place_seed, read_seeds)
+    _code = (
+        bold_voxels,
+        check_mask,
+        label_shares,
+        place_labels,
+        place_region,
+        place_seed,
+        read_seeds,
+    )
 
     def _run_interface(self, runtime):
         names = self.inputs.names
@@ -209,7 +231,7 @@ class PlaceSeeds(CodedInterface):
         mask = None
         if path:
             native = seed.kind == "voxel" or seed.space == T1W
-            mask = mask_of_seed(path, (head.gm, head.affine) if native else None)
+            mask = read_mask(path, native, head)
         return place_seed(seed, voxels, head, found, self.inputs.regions, size, mask)
 
 

@@ -185,6 +185,13 @@ def test_refusals_name_the_seed_or_its_file(files):
         place(files, seeds=[seed])
     with pytest.raises(BadInputError, match="The seed 'a' asks for the region 'motor'"):
         place(files, seeds=[{"name": "a", "kind": "region", "region": "motor"}])
+    far = HEAD.copy()
+    far[2, 3] = 500
+    save(wrong + 1, far, files / "empty.nii.gz")
+    with pytest.raises(BadInputError, match=r"^empty.nii.gz does not meet the grey matter"):
+        place(files, seeds=[seed])
+    with pytest.raises(BadInputError, match=r"^empty.nii.gz lies at .* outside any head"):
+        place(files, seeds=[seed | {"space": "template"}])
     with pytest.raises(BadInputError, match="label 5"):
         place(files, seeds=[{"name": "a", "kind": "labels", "labels": [5]}])
 
@@ -204,6 +211,12 @@ def test_seeds_are_refused_before_anything_runs(files):
     }  # fmt: skip
     with pytest.raises(BadInputError, match="'own' names .*away.nii, which does not exist"):
         seed_inputs([row | {"file": path(files, "away.nii")}], atlas)
+    far = HEAD.copy()
+    far[2, 3] = 500  # where a scanner may well have put the head
+    save(ball, far, files / "ball.nii.gz")
+    assert seed_inputs([row | {"space": "T1w"}], atlas)["mask_files"] == [row["file"]]
+    with pytest.raises(BadInputError, match="outside any head"):
+        seed_inputs([row], atlas)
     save(0 * ball, HEAD, files / "ball.nii.gz")
     with pytest.raises(BadInputError, match=r"^ball.nii.gz holds no voxel"):
         seed_inputs([row], atlas)
