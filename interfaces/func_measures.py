@@ -76,7 +76,8 @@ class MeasureFunc(JudgedSteps):
             *flags,
         ]
         given = self.given_notes()
-        unfound = {"field": next((n["reason"] for n in given if n["name"] == UNCORRECTED), "")}
+        unfound = {note["name"].removesuffix("_skipped"): note["reason"] for note in given}
+        unfound["field"] = unfound.get(UNCORRECTED, "")
         steps = steps_taken(self.inputs.asked, infos, unfound, "correct")
         idle = [note for note in skipped(infos) if note["reason"] != undone]  # the flag says it
         notes = [*given, *idle, *warnings_of(infos), *notes]
@@ -86,7 +87,6 @@ class MeasureFunc(JudgedSteps):
             self.inputs.regions,
             [flag["reason"] for flag in flags],
             beside_values(notes, IN_TABLES),
-            "it was not measured",
         )
         judged = {"flags": flags, "notes": notes, "metrics": metrics}
         self.write(Path(runtime.cwd), table, judged, steps, infos)

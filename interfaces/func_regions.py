@@ -14,12 +14,13 @@ from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 from numpy.typing import NDArray
 
 from alsflow.interfaces.anat import read_volume, write_json
-from alsflow.interfaces.atlas import SPACES
+from alsflow.interfaces.atlas import SPACES, Atlas
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.dwi_prep import naming
 from alsflow.interfaces.images import load, save
 from alsflow.interfaces.volumes import write_table
 from alsflow.interfaces.warps import load_warp
+from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.func.connectivity import MOTOR
 from alsflow.nodes.func.regions import (
     NO_VOXEL,
@@ -29,6 +30,8 @@ from alsflow.nodes.func.regions import (
     Placed,
     bold_voxels,
     check_mask,
+    check_mask_in_head,
+    check_mask_in_template,
     label_shares,
     place_labels,
     place_region,
@@ -42,13 +45,52 @@ TISSUES = ("gm", "wm", "csf")
 SIDES = ("left", "right", "both")
 
 
-def mask_of_seed(
-    path: str | Path, head: tuple[NDArray, NDArray] | None
-) -> tuple[NDArray, NDArray]:
-    """Mask (0 to 1) and affine of a file that a seed names; what cannot be one is refused."""
+def seed_inputs(rows: Sequence[Mapping[str, Any]], atlas: Atlas) -> dict[str, Any]:
+    """Inputs of `PlaceSeeds` from the seeds that were asked for and the cortical atlas.
+
+    What cannot be a seed is refused here, before anything runs: unknown kinds and keys, regions
+    and labels that the atlas lacks, files that are not there or hold no mask. Whether a mask in
+    T1w space meets the head is seen by `PlaceSeeds`.
+    """
+    names = {label.index: label.name for label in atlas.labels}
+    seeds = read_seeds(rows, atlas.regions, list(names), SPACES)
+    for seed in seeds:
+        if seed.kind != "mask":
+            continue
+        if not Path(seed.file).is_file():
+            raise BadInputError(f"The seed {seed.name!r} names {seed.file}, which does not exist.")
+        read_mask(seed.file, seed.space == T1W)
+    return {
+        "seeds": [dict(row) for row in rows],
+        "mask_files": [seed.file for seed in seeds if seed.kind == "mask"],
+        "names": names,
+        "label_sides": {label.index: label.side for label in atlas.labels},
+        "regions": {
+            name: {side: list(labels) for side, labels in sides.items()}
+            for name, sides in atlas.regions.items()
+        },
+    }
+
+
+def read_mask(path: str | Path, native: bool, head: Head | None = None) -> tuple[NDArray, NDArray]:
+    """Mask (0 to 1) and affine of a file that a seed names; what cannot be one is refused.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    native : bool
+        Whether it lies in the person's T1w space; else in MNI space.
+    head : Head, optional
+        The person, once there is one: a native mask must meet the grey matter.
+    """
     data, affine = read_volume(path)
     with naming(Path(path).name):
-        check_mask(data, affine, head)
+        check_mask(data, affine)
+        if not native:
+            check_mask_in_template(data, affine)
+        elif head is not None:
+            check_mask_in_head(data, affine, head)
     return data.astype(np.float32), affine
 
 
@@ -109,6 +151,9 @@ class _PlaceSeedsInputSpec(CodedInputSpec):
         traits.Dict(traits.Str, traits.Any), value=[dict(seed) for seed in DEFAULT_SEEDS],
         usedefault=True, desc="seeds; see `nodes.func.seeds`",
     )  # fmt: skip
+    mask_files = traits.List(
+        File(exists=True), desc="files that the seeds name: what they hold counts for the cache"
+    )
 
 
 class _PlaceSeedsOutputSpec(TraitedSpec):
@@ -126,7 +171,15 @@ class PlaceSeeds(CodedInterface):
 
     input_spec = _PlaceSeedsInputSpec
     output_spec = _PlaceSeedsOutputSpec
-    _code = (bold_voxels, label_shares, place_labels, place_region, place_seed, read_seeds)
+    _code = (
+        bold_voxels,
+        check_mask,
+        label_shares,
+        place_labels,
+        place_region,
+        place_seed,
+        read_seeds,
+    )
 
     def _run_interface(self, runtime):
         names = self.inputs.names
@@ -178,7 +231,7 @@ class PlaceSeeds(CodedInterface):
         mask = None
         if path:
             native = seed.kind == "voxel" or seed.space == T1W
-            mask = mask_of_seed(path, (head.gm, head.affine) if native else None)
+            mask = read_mask(path, native, head)
         return place_seed(seed, voxels, head, found, self.inputs.regions, size, mask)
 
 

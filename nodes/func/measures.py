@@ -42,7 +42,7 @@ def func_measures_table(
     regions: Sequence[str],
     flags: Sequence[str],
     note: str,
-    missing: str = "",
+    missing: str = "it was not measured",
 ) -> pd.DataFrame:
     """Measures of one person, one row each.
 
@@ -59,7 +59,7 @@ def func_measures_table(
     note : str
         What a reader of every value must know, such as that distortion was not corrected.
     missing : str
-        Why a table is not there.
+        What is said where a table is not there.
 
     Returns
     -------
@@ -103,8 +103,8 @@ def _value(
     if table is None:
         return np.nan, missing
     chosen = np.logical_and.reduce([table[k] == w for k, w in zip(keys, wanted, strict=True)])
-    if not chosen.any():
-        return np.nan, missing or "it was not measured"
+    if not chosen.any():  # the tables have every region of the atlas
+        return np.nan, f"the atlas has no {wanted[-2].replace('_', ' ')}"
     row = table[chosen].iloc[0]
     value = float(row[column])
     return value, "" if np.isfinite(value) else str(row["reason"])

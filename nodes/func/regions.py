@@ -361,7 +361,7 @@ def _inside_seed(seed: Seed, head: Head, mask: tuple[NDArray, NDArray] | None) -
     return sphere if seed.kind == "sphere" else masked
 
 
-def check_mask(mask: NDArray, affine: NDArray, head: tuple[NDArray, NDArray] | None) -> None:
+def check_mask(mask: NDArray, affine: NDArray) -> None:
     """Refuse an image that cannot be the mask of a seed.
 
     Parameters
@@ -370,8 +370,6 @@ def check_mask(mask: NDArray, affine: NDArray, head: tuple[NDArray, NDArray] | N
         As the file has it.
     affine : (4, 4) array
         Voxel to mm.
-    head : (array, affine) or None
-        Brain or grey matter of the T1w head that the mask must meet; None for a mask in MNI space.
     """
     if mask.ndim != 3:
         raise BadInputError(f"has {mask.ndim} dimensions; a mask of a seed has 3")
@@ -383,14 +381,21 @@ def check_mask(mask: NDArray, affine: NDArray, head: tuple[NDArray, NDArray] | N
         )
     if not (mask >= LEAST_SHARE).any():
         raise BadInputError("holds no voxel: the mask of a seed must not be empty")
+
+
+def check_mask_in_template(mask: NDArray, affine: NDArray) -> None:
+    """Refuse a mask of a seed that lies where no head in MNI space is; see `check_mask`."""
+    centre = apply_affine(affine, np.argwhere(mask >= LEAST_SHARE).T).mean(axis=1)
+    if (centre < REACH_LOW).any() or (centre > REACH_HIGH).any():
+        shown = ", ".join(f"{value:.0f}" for value in centre)
+        raise BadInputError(f"lies at ({shown}) mm, outside any head in MNI space")
+
+
+def check_mask_in_head(mask: NDArray, affine: NDArray, head: Head) -> None:
+    """Refuse a mask of a seed in T1w space that meets no grey matter; see `check_mask`."""
     places = apply_affine(affine, np.argwhere(mask >= LEAST_SHARE).T)
-    if head is None:
-        centre = places.mean(axis=1)
-        if (centre < REACH_LOW).any() or (centre > REACH_HIGH).any():
-            shown = ", ".join(f"{value:.0f}" for value in centre)
-            raise BadInputError(f"lies at ({shown}) mm, outside any head in MNI space")
-    elif not (pull(head[0].astype(np.float32), head[1], places) > 0).any():
+    if not (pull(head.gm, head.affine, places) > 0).any():
         raise BadInputError(
-            "does not meet the brain of the T1-weighted image; a mask in MNI space needs "
+            "does not meet the grey matter of the T1-weighted image; a mask in MNI space needs "
             'space = "template"'
         )

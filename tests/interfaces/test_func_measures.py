@@ -65,7 +65,7 @@ def test_values_reach_the_table_with_what_must_be_known(tmp_path, monkeypatch):
         "distortion was not corrected; slice timing was skipped"
     }
     assert table.loc["fc_precentral_thalamus_both", "reason"] == "the thalamus has 9 voxels"
-    assert table.loc["alff_thalamus_left", "reason"] == "it was not measured"
+    assert table.loc["alff_thalamus_left", "reason"] == "the atlas has no thalamus"
     assert set(table["qc"]) == {"ok"}
     assert quality["flags"] == []
     assert [note["name"] for note in quality["notes"]] == [
@@ -75,6 +75,7 @@ def test_values_reach_the_table_with_what_must_be_known(tmp_path, monkeypatch):
     assert quality["metrics"]["mask_dice"] == 0.94
     assert facts == {"Steps": model["steps"]}
     assert model["steps"]["field"]["reason"] == UNCORRECTED["reason"]
+    assert model["steps"]["slice_timing"]["reason"] == UNTIMED["reason"]
     assert model["steps"]["denoise"] == {"asked": "motion24+acompcor", "done": True}
     assert "head_to_volume" not in model["details"]["motion"]
 

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from scipy.spatial.transform import Rotation
 
-from alsflow.interfaces.func_regions import PlaceSeeds, TissueOnBold
+from alsflow.interfaces.atlas import Atlas, Label
+from alsflow.interfaces.func_regions import PlaceSeeds, TissueOnBold, seed_inputs
 from alsflow.interfaces.images import load, save
 from alsflow.interfaces.warps import save_warp
 from alsflow.nodes.errors import BadInputError
@@ -184,5 +185,52 @@ def test_refusals_name_the_seed_or_its_file(files):
         place(files, seeds=[seed])
     with pytest.raises(BadInputError, match="The seed 'a' asks for the region 'motor'"):
         place(files, seeds=[{"name": "a", "kind": "region", "region": "motor"}])
+    far = HEAD.copy()
+    far[2, 3] = 500
+    save(wrong + 1, far, files / "empty.nii.gz")
+    with pytest.raises(BadInputError, match=r"^empty.nii.gz does not meet the grey matter"):
+        place(files, seeds=[seed])
+    with pytest.raises(BadInputError, match=r"^empty.nii.gz lies at .* outside any head"):
+        place(files, seeds=[seed | {"space": "template"}])
     with pytest.raises(BadInputError, match="label 5"):
         place(files, seeds=[{"name": "a", "kind": "labels", "labels": [5]}])
+
+
+def test_seeds_are_refused_before_anything_runs(files):
+    labels = tuple(Label(index, name, SIDES[index]) for index, name in NAMES.items())
+    regions = {region: {side: tuple(members) for side, members in sides.items()}
+               for region, sides in REGIONS.items()}  # fmt: skip
+    atlas = Atlas("own", "", "labels", "IXI549Space", files, labels, regions, "", "", "", "")
+    ball = np.zeros((5, 6, 7), np.uint8)
+    ball[2, 3, 4] = 1
+    save(ball, HEAD, files / "ball.nii.gz")
+    row = {"name": "own", "kind": "mask", "space": "template", "file": path(files, "ball.nii.gz")}
+    assert seed_inputs([row], atlas) == {
+        "seeds": [row], "mask_files": [row["file"]], "names": NAMES, "label_sides": SIDES,
+        "regions": REGIONS,
+    }  # fmt: skip
+    with pytest.raises(BadInputError, match="'own' names .*away.nii, which does not exist"):
+        seed_inputs([row | {"file": path(files, "away.nii")}], atlas)
+    far = HEAD.copy()
+    far[2, 3] = 500  # where a scanner may well have put the head
+    save(ball, far, files / "ball.nii.gz")
+    assert seed_inputs([row | {"space": "T1w"}], atlas)["mask_files"] == [row["file"]]
+    with pytest.raises(BadInputError, match="outside any head"):
+        seed_inputs([row], atlas)
+    save(0 * ball, HEAD, files / "ball.nii.gz")
+    with pytest.raises(BadInputError, match=r"^ball.nii.gz holds no voxel"):
+        seed_inputs([row], atlas)
+    with pytest.raises(BadInputError, match="region 'motor'"):
+        seed_inputs([{"name": "a", "kind": "region", "region": "motor"}], atlas)
+
+
+def test_a_changed_mask_is_another_input(files):
+    ball = np.zeros((5, 6, 7), np.uint8)
+    hashes = []
+    for place_of in ((2, 3, 4), (2, 3, 5)):
+        ball[:] = 0
+        ball[place_of] = 1
+        file = save(ball, HEAD, files / "ball.nii.gz")
+        node = PlaceSeeds(mask_files=[file])
+        hashes.append(node.inputs.get_hashval(hash_method="content")[1])
+    assert hashes[0] != hashes[1]

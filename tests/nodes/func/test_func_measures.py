@@ -36,7 +36,7 @@ def test_every_measure_has_one_row():
     assert table.loc["fc_precentral_striatum_both", "value"] == 0.3
     assert table.loc["alff_precentral_left", "value"] == 1.2
     assert table.loc["reho_striatum_both", "reason"] == "empty"
-    assert table.loc["reho_striatum_left", "reason"] == "it was not measured"
+    assert table.loc["reho_striatum_left", "reason"] == "the atlas has no striatum"
     assert set(table["qc"]) == {"ok"}
 
 

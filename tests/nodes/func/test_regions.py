@@ -14,6 +14,8 @@ from alsflow.nodes.func.regions import (
     LabelShares,
     bold_voxels,
     check_mask,
+    check_mask_in_head,
+    check_mask_in_template,
     label_shares,
     place_labels,
     place_region,
@@ -258,23 +260,32 @@ def test_the_mrs_voxel_counts_by_its_grey_matter(head, placed):
         (lambda m, a: (2 * m, a), "^has values outside 0 to 1"),
         (lambda m, a: (m * np.nan, a), "^has values outside 0 to 1"),
         (lambda m, a: (m, a @ np.diag([1, 1, 0, 1])), "^cannot be a mask of a seed"),
-        (lambda m, a: (m, a + np.array([[0, 0, 0, 200]] + 3 * [[0] * 4])), "outside any head"),
     ],
 )
 def test_what_is_no_mask_is_refused(change, words):
     mask = np.zeros((8, 9, 7))
     mask[3:5, 4:6, 2:4] = 1
     affine = np.diag([2.0, 3.0, 4.0, 1.0])
-    check_mask(0.5 * mask, affine, None)  # a share of one half is still inside
+    check_mask(0.5 * mask, affine)  # a share of one half is still inside
     with pytest.raises(BadInputError, match=words):
-        check_mask(*change(mask, affine), None)
+        check_mask(*change(mask, affine))
 
 
-def test_a_native_mask_must_meet_the_head(grey):
+def test_a_mask_in_mni_space_lies_in_a_head():
+    mask = np.zeros((8, 9, 7))
+    mask[3:5, 4:6, 2:4] = 1
+    affine = np.diag([2.0, 3.0, 4.0, 1.0])
+    check_mask_in_template(mask, affine)
+    affine[0, 3] = 120  # its centre lies at 127 mm
+    with pytest.raises(BadInputError, match=r"^lies at \(127, 14, 10\) mm, outside any head"):
+        check_mask_in_template(mask, affine)
+
+
+def test_a_native_mask_must_meet_the_head(head):
     mask = np.zeros(T1W_SHAPE)
     mask[20:24, 20:30, 20:25] = 1
-    check_mask(mask, T1W, (grey, T1W))
+    check_mask_in_head(mask, T1W, head)
     away = T1W.copy()
     away[0, 3] += 300
-    with pytest.raises(BadInputError, match="^does not meet the brain"):
-        check_mask(mask, away, (grey, T1W))
+    with pytest.raises(BadInputError, match="^does not meet the grey matter"):
+        check_mask_in_head(mask, away, head)
