@@ -18,7 +18,13 @@ from alsflow.interfaces.images import load
 from alsflow.interfaces.report_dwi import _Drawing, on_grid, read_table
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.report.diffusion import draw_edges
-from alsflow.nodes.report.functional import R_SHOWN, draw_connectivity, draw_seeds, draw_tsnr
+from alsflow.nodes.report.functional import (
+    R_SHOWN,
+    draw_connectivity,
+    draw_local,
+    draw_seeds,
+    draw_tsnr,
+)
 from alsflow.nodes.report.functional_charts import (
     TRACES,
     carpet_rows,
@@ -26,6 +32,8 @@ from alsflow.nodes.report.functional_charts import (
     draw_carpet,
     draw_matrix,
 )
+
+LOCAL = ("ALFF", "fALFF", "ReHo")
 
 
 def read_text_table(path: str | Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -215,6 +223,35 @@ class DrawConnectivity(_SeedDrawing, CodedInterface):
             for name, (volume, members) in seeds.items()
             if np.isfinite(maps[..., volume]).any()
         }
+
+
+class _DrawLocalInputSpec(CodedInputSpec):
+    mean_file = File(exists=True, mandatory=True, desc="mean over time")
+    mask_file = File(exists=True, mandatory=True, desc="brain, grid of mean_file")
+    alff_file = File(exists=True, desc="ALFF, z")
+    falff_file = File(exists=True, desc="fALFF, z")
+    reho_file = File(exists=True, desc="ReHo, z")
+
+
+class _DrawLocalOutputSpec(TraitedSpec):
+    local_file = File(exists=True, desc="local measures over the mean image, PNG")
+
+
+class DrawLocal(_Drawing, CodedInterface):
+    """Draw the local measures that there are; see `nodes.report.functional`."""
+
+    input_spec = _DrawLocalInputSpec
+    output_spec = _DrawLocalOutputSpec
+    _code = (draw_local,)
+
+    def _figures(self) -> dict[str, Figure]:
+        paths = {name: getattr(self.inputs, f"{name.lower()}_file") for name in LOCAL}
+        mean, image = load(self.inputs.mean_file)
+        maps = {name: on_grid(path, image) for name, path in paths.items() if isdefined(path)}
+        if not maps:
+            return {}
+        brain = on_grid(self.inputs.mask_file, image) > 0
+        return {"local": draw_local(mean, brain, image.affine, maps)}
 
 
 class _DrawMatrixInputSpec(CodedInputSpec):

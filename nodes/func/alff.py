@@ -11,6 +11,7 @@ from alsflow.nodes.errors import BadInputError
 
 LOW, HIGH = 0.01, 0.08  # Hz, band of Zang et al. (2007)
 LEAST_CYCLES = 1  # of the slowest wave of the band; a shorter run cannot tell it from a trend
+NOTED_KEPT = 0.9  # share; with fewer, fALFF is 5 % too low where gaps are of single volumes
 WANTED_CYCLES = 3  # fewer are noted: the lower end of the band rests on one or two frequencies
 LEAST_KEPT = 0.5  # share of a run's volumes; with fewer, gaps spread every wave over the spectrum
 SLACK = 1e-6  # waves; a frequency on an edge belongs to the band whatever the TR's last digit
@@ -110,12 +111,15 @@ def judge_run(kept: NDArray, tr: float, band: tuple[float, float]) -> tuple[bool
         )
     if share < LEAST_KEPT:
         return True, f"keeps {100 * share:.0f} % of its volumes: left out of ALFF"
+    told = []
     if low * seconds < WANTED_CYCLES - SLACK:
-        return False, (
+        told.append(
             f"lasts {seconds:.0f} s, fewer than {WANTED_CYCLES} waves of {low:g} Hz: "
             "its ALFF rests on few frequencies"
         )
-    return False, ""
+    if share < NOTED_KEPT:
+        told.append(f"keeps {100 * share:.0f} % of its volumes: gaps lower its fALFF")
+    return False, "; ".join(told)
 
 
 def _run_amplitudes(

@@ -1,4 +1,4 @@
-"""Pictures of the functional stream on slices: seeds, connectivity, temporal signal-to-noise."""
+"""Pictures of the functional stream on slices: seeds, connectivity, local measures, tSNR."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from alsflow.nodes.report.slices import Layout, montage, plan
 # Fewer and coarser slices than those of a T1w image: what is written on them is read at 900 pixels
 COUNT = 6
 PIXEL = 1.25  # mm
+AXIAL_PIXEL = 1.0  # mm, where axial slices stand alone
 MARGIN = 6.0  # mm around the brain
 EXTENT = (3, 97)  # percentiles of the brain's voxels between which slices lie
 BIN = 3.0  # mm, in which the voxels of a seed are counted
@@ -37,6 +38,7 @@ FWHM = float(np.sqrt(8 * np.log(2)))  # full width at half maximum in standard d
 SEED_OUTLINE = "#ffffff"
 MOST_SHOWN = 1.0  # Fisher z at the ends of the colours; the same for everybody
 R_SHOWN = 0.25  # correlations nearer to 0 are left transparent
+Z_SHOWN, Z_ENDS = 1.0, 3.0  # of a local measure: left transparent below, full colour from
 DARKER = 0.7  # brightness of the brain under a map
 # blue for less, red to yellow for more: told apart with any colour vision
 CONNECTED = LinearSegmentedColormap.from_list(
@@ -132,6 +134,52 @@ def draw_connectivity(
     return figure
 
 
+def draw_local(
+    mean: NDArray, brain: NDArray, affine: NDArray, maps: Mapping[str, NDArray]
+) -> Figure:
+    """Draw standardised local measures over the mean echo-planar image, one row each.
+
+    Parameters
+    ----------
+    mean : (x, y, z) array
+        Mean over time, arbitrary units.
+    brain : (x, y, z) bool array
+        For the choice of slices and of grey levels.
+    affine : (4, 4) array
+        Voxel to RAS+ mm of all.
+    maps : mapping of str to (x, y, z) array
+        Name and z of each measure; NaN where nothing is known.
+    """
+    layout = _axial_rows(plan(brain, affine, span=_extent(brain, affine), count=COUNT,
+                              margin=MARGIN, pixel=AXIAL_PIXEL), len(maps))  # fmt: skip
+    picture = DARKER * window(montage(mean, affine, layout), mean[brain])
+    height = layout.shape[0] // len(maps)
+    for row, values in enumerate(maps.values()):
+        part = slice(row * height, (row + 1) * height)
+        z = montage(values, affine, layout, order=0)[part]
+        shown = np.abs(z) >= Z_SHOWN
+        picture[part][shown] = CONNECTED((z[shown] / Z_ENDS + 1) / 2)[:, :3]
+    figure, axes = canvas(picture, layout)
+    for row, name in enumerate(maps):
+        axes.text(4, (row + 1) * height - 4, name, color="white", va="bottom", fontsize=9)
+    text = f"z within the brain, shown from ±{Z_SHOWN:g}"
+    legend(figure, {})
+    colour_bar(figure, CONNECTED, (-Z_ENDS, Z_ENDS), text, hidden=Z_SHOWN)
+    return figure
+
+
+def _axial_rows(layout: Layout, count: int) -> Layout:
+    """The axial slices of a layout, `count` times below each other."""
+    tiles = [tile for tile in layout.tiles if tile.plane == "axial"]
+    rows, columns = layout.size(tiles[0])
+    placed = tuple(
+        replace(tile, row=row * rows, column=column * columns)
+        for row in range(count)
+        for column, tile in enumerate(tiles)
+    )
+    return replace(layout, tiles=placed, shape=(count * rows, len(tiles) * columns))
+
+
 def through(layout: Layout, seed: NDArray, affine: NDArray) -> Layout:
     """Layout with the nearest slice of each plane moved to where most of the seed lies."""
     if not seed.any():
@@ -214,8 +262,13 @@ def colour_bar(
 
 def _layout(brain: NDArray, affine: NDArray, box: tuple[NDArray, NDArray] | None = None) -> Layout:
     """Slices between `box`, or else where most of the brain is."""
-    if box is None and brain.any():
-        points = apply_affine(affine, np.argwhere(brain).T)
-        low, high = np.percentile(points, EXTENT, axis=1)
-        box = low, high
+    box = box or _extent(brain, affine)
     return plan(brain, affine, span=box, count=COUNT, margin=MARGIN, pixel=PIXEL)
+
+
+def _extent(brain: NDArray, affine: NDArray) -> tuple[NDArray, NDArray] | None:
+    """Lowest and highest world coordinates, mm, of most of the brain."""
+    if not brain.any():
+        return None
+    low, high = np.percentile(apply_affine(affine, np.argwhere(brain).T), EXTENT, axis=1)
+    return low, high

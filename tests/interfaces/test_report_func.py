@@ -13,6 +13,7 @@ from alsflow.interfaces.report_func import (
     TRACES,
     DrawCarpet,
     DrawConnectivity,
+    DrawLocal,
     DrawMatrix,
     DrawRegistration,
     DrawSeeds,
@@ -89,6 +90,8 @@ def drawings(files):
         DrawConnectivity(**on_mean(files), z_file=files["z.nii"]),
         DrawMatrix(relmat_file=files["relmat.tsv"], regions_table_file=files["labels.tsv"]),
         DrawTsnr(tsnr_file=files["tsnr.nii"], mask_file=files["mask.nii"]),
+        DrawLocal(mean_file=files["mean.nii"], mask_file=files["mask.nii"],
+                  reho_file=files["tsnr.nii"]),
     ]  # fmt: skip
 
 
@@ -105,12 +108,12 @@ def test_small_pictures_with_the_same_bytes_each_time(files):
                     picture = Image.open(path)
                     assert picture.format == "PNG"
                     assert not picture.text
-                    assert 850 <= picture.size[0] <= 1500
+                    assert 700 <= picture.size[0] <= 1500
                     found[Path(path).name] = Path(path).read_bytes()
         runs.append(found)
     assert runs[0] == runs[1]
     assert set(runs[0]) == {"carpet.png", "edges.png", "seeds.png", "L.png", "R.png",
-                            "matrix.png", "tsnr.png"}  # fmt: skip
+                            "matrix.png", "tsnr.png", "local.png"}  # fmt: skip
     sizes = {name: len(data) for name, data in runs[0].items()}
     assert all(2_000 < size < 300_000 for size in sizes.values()), sizes
     assert runs[0]["L.png"] != runs[0]["R.png"]
@@ -122,6 +125,7 @@ def test_without_denoising_the_carpet_is_shorter_and_there_are_no_maps(files):
     assert alone.size[0] == both.size[0]
     assert alone.size[1] < 0.8 * both.size[1]
     for drawing in (DrawConnectivity(**on_mean(files)),
+                    DrawLocal(mean_file=files["mean.nii"], mask_file=files["mask.nii"]),
                     DrawMatrix(regions_table_file=files["labels.tsv"])):  # fmt: skip
         outputs = drawing.run().outputs.get()
         assert not any(isinstance(value, (str, list)) for value in outputs.values())

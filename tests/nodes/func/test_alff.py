@@ -169,13 +169,23 @@ def test_short_runs(volumes, band, left_out, words):
 def test_runs_with_more_gaps_than_volumes_are_left_out():
     kept = np.zeros(160, bool)
     kept[::2] = True
-    assert judge_run(kept, 2.0, BAND) == (False, "")
+    assert judge_run(kept, 2.0, BAND) == (
+        False, "keeps 50 % of its volumes: gaps lower its fALFF"
+    )  # fmt: skip
     kept[0] = False
     assert judge_run(kept, 2.0, BAND)[0]
     found = measure_alff(noise(2, 160), kept, np.zeros(160, int), 2.0)
     assert np.isnan(found.alff).all()
     assert found.runs == ()
     assert found.notes == ("run 1 keeps 49 % of its volumes: left out of ALFF",)
+
+
+def test_many_gaps_are_told_and_few_are_not():
+    kept = np.ones(160, bool)
+    kept[:16] = False
+    assert judge_run(kept, 2.0, BAND) == (False, "")
+    kept[16] = False
+    assert judge_run(kept, 2.0, BAND)[1].startswith("keeps 89 % of its volumes")
 
 
 def test_standardised_equals_scipy_without_the_unknown():

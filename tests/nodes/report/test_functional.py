@@ -12,10 +12,13 @@ from alsflow.nodes.report.functional import (
     CONNECTED,
     distinct,
     draw_connectivity,
+    draw_local,
     draw_seeds,
     draw_tsnr,
     smoothed,
+    through,
 )
+from alsflow.nodes.report.slices import plan
 
 SHAPE = (40, 46, 34)
 
@@ -104,6 +107,44 @@ def test_connectivity_has_its_sign_its_side_and_its_threshold(flip):
     assert "shown from ±0.26 (r = 0.25)" in texts
     assert "seed S" in texts
     assert like(tile, "white", 0.2).sum() > 20  # outline of the seed
+
+
+def test_the_nearest_slices_are_moved_into_the_seed():
+    grid, x, y, z, brain = head()
+    seed = (x - 31) ** 2 + (y + 20) ** 2 + (z - 33) ** 2 < 64
+    layout = plan(brain, grid, count=6)
+    moved = through(layout, seed, grid)
+    for axis, place in enumerate((31, -20, 33)):
+        before, after = (
+            np.array([tile.position for tile in part.tiles if tile.axis == axis])
+            for part in (layout, moved)
+        )
+        changed = before != after
+        assert changed.sum() == 1
+        assert after[changed][0] == pytest.approx(place, abs=4)
+        assert np.abs(before - place).argmin() == changed.argmax()
+    assert through(layout, np.zeros(SHAPE, bool), grid) == layout
+
+
+def test_local_measures_have_a_row_each():
+    grid, x, *_, brain = head()
+    maps = {"ALFF": np.where(x > 15, 2.5, 0), "ReHo": np.where(x < -15, -2.5, np.nan)}
+    figure = draw_local(np.where(brain, 90.0, 0), brain, grid, maps)
+    assert [t.get_text() for t in figure.axes[0].texts[-2:]] == ["ALFF", "ReHo"]
+    picture = pixels(figure)
+    height = (len(picture) - LEGEND) // 2
+    colours = [CONNECTED((v / 3 + 1) / 2)[:3] for v in (2.5, -2.5)]
+    counts = [[like(picture[:height], c).sum(), like(picture[height:-LEGEND], c).sum()]
+              for c in colours]  # fmt: skip
+    assert counts[0][0] > 3000
+    assert counts[1][1] > 3000
+    assert counts[0][1] < 50
+    assert counts[1][0] < 50
+    tile = picture.shape[1] // 6
+    right, left = (np.nonzero(like(half[:, 2 * tile : 3 * tile], colour))[1].mean()
+                   for half, colour in zip((picture[:height], picture[height:-LEGEND]), colours,
+                                           strict=True))  # fmt: skip
+    assert left + 30 < right
 
 
 def test_nothing_known_is_nothing_drawn():
