@@ -151,10 +151,6 @@ def make_projection(
         own = whole[chosen]
         parts = {"trend": polynomials(len(whole), trend)[chosen]}
         parts |= {name: values[own] for name, values in regressors.items()}
-<<<<<<< HEAD
-        parts[BAND] = stop_band(len(whole), tr, band)[chosen]
-=======
->>>>>>> clean
         basis = np.empty((len(own), 0))
         for name, columns in parts.items():
             lost[name] -= basis.shape[1]
@@ -162,7 +158,7 @@ def make_projection(
             lost[name] += basis.shape[1]
         size = basis.shape[1]
         both = extended(basis, stop_band(len(whole), tr, band)[chosen])
-        lost["band"] += both.shape[1] - size
+        lost[BAND] += both.shape[1] - size
         volumes.append(place[own])
         bases.append(basis)
         bands.append(both[:, size:])
