@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from alsflow.interfaces.anat import write_json
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.distortion import field_of_map, read_first
+from alsflow.interfaces.dwi_prep import naming
 from alsflow.interfaces.images import load, save
 from alsflow.nodes.distortion.gre import field_from_phase, hz_from_shift
 from alsflow.nodes.distortion.pair import PairField, describe, field_from_pair, readout_ratio
@@ -88,7 +89,8 @@ class FieldForBold(CodedInterface):
         readout = self.inputs.readout if isdefined(self.inputs.readout) else None
         encoding = PhaseEncoding(self.inputs.axis, self.inputs.sign, readout)
         known, info = self._from_pair() if self.inputs.kind == "pair" else self._from_map()
-        brought = bring_field(known, reference, affine, mask, encoding)
+        with naming("the functional series"):
+            brought = bring_field(known, reference, affine, mask, encoding)
         moved = describe_placement(brought.placement, affine, mask)
         return brought.shift, brought.corrected, info | moved
 

@@ -24,8 +24,8 @@ def affine_of(zooms, angles=(12.0, -8.0, 15.0), shape=(48, 60, 40)) -> np.ndarra
     return affine
 
 
-def head(points: np.ndarray) -> np.ndarray:
-    """Intensity at points, (3, ...) mm."""
+def head(points: np.ndarray, contrast: float = 0.3, fluid: float = 0.9) -> np.ndarray:
+    """Intensity at points, (3, ...) mm: folds of a contrast, and pools of fluid."""
     x, y, z = points
     radius = np.sqrt(sum((c / r) ** 2 for c, r in zip(points, RADII, strict=True)))
     inside = 1 / (1 + np.exp((radius - 1) * 30))
@@ -34,7 +34,7 @@ def head(points: np.ndarray) -> np.ndarray:
         np.exp(-(((x - sx) / 6) ** 2 + ((y - 8) / 22) ** 2 + ((z - 8) / 9) ** 2))
         for sx in (-13, 13)
     )
-    return 600 * inside * (1 + 0.3 * folds + 0.9 * pools + 0.1 * y / 80)
+    return 600 * inside * (1 + contrast * folds + fluid * pools + 0.1 * y / 80)
 
 
 def displacement(points: np.ndarray, scale: float = 1.0) -> np.ndarray:
@@ -47,7 +47,7 @@ def displacement(points: np.ndarray, scale: float = 1.0) -> np.ndarray:
     return scale * out
 
 
-def distorted(shape, affine, axis, polarity, placement=None) -> np.ndarray:
+def distorted(shape, affine, axis, polarity, placement=None, look=head) -> np.ndarray:
     """Head displaced by ``polarity * displacement`` along a voxel axis, brighter where squeezed.
 
     A point p of the head is seen at ``placement @ p + polarity * displacement(p) * e``.
@@ -68,4 +68,4 @@ def distorted(shape, affine, axis, polarity, placement=None) -> np.ndarray:
     step = 1e-3  # mm
     moved = origin(seen + step * shape_e)
     squeeze = ((moved - home) * (placement[:3, :3].T @ along).reshape(3, 1, 1, 1)).sum(0) / step
-    return head(home) * squeeze
+    return look(home) * squeeze
