@@ -160,12 +160,22 @@ class ConnectSeeds(CodedInterface):
     def _signal(self, inside: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         """Series of the voxels of the mask (v, t), affine, and indices of their volumes."""
         series, image = load(self.inputs.denoised_file)
+        if series.ndim != 4 or series.shape[:3] != inside.shape:
+            raise BadInputError(
+                f"the denoised series has the shape {series.shape} and its mask {inside.shape}: "
+                "use files of the same run"
+            )
         volumes = np.arange(series.shape[3])
         if isdefined(self.inputs.kept_file):
             volumes = kept_volumes(self.inputs.kept_file, series.shape[3])
         signal = series[inside]
         if len(volumes) < series.shape[3]:
             signal = signal[:, volumes]
+        if not np.isfinite(signal).all():
+            raise BadInputError(
+                "the denoised series holds values that are no numbers inside the brain: look for "
+                "them in the BOLD series"
+            )
         return signal, np.asarray(image.affine), volumes
 
     def _connect(

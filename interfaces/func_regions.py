@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -273,8 +272,3 @@ def _info(
             for area in placed if area.reason and area.reason != NO_VOXEL
         ],
     }  # fmt: skip
-
-
-def read_info(path: str | Path) -> dict[str, Any]:
-    """Content of the JSON of a step."""
-    return dict(json.loads(Path(path).read_text(encoding="utf-8")))

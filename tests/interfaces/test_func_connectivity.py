@@ -174,6 +174,20 @@ def test_a_series_that_was_not_denoised_has_no_maps_but_a_reason(files):
     assert info == {"done": False, "reason": reason}
 
 
+def test_a_series_that_cannot_be_connected_is_refused(files):
+    series, _ = load(files / "denoised.nii")
+    short = save(series[:-1], AFFINE, files / "short.nii")
+    with pytest.raises(BadInputError, match=r"shape \(8, 11, 8, 40\) and its mask \(9, 11, 8\)"):
+        connect(files, denoised_file=short)
+    flat = save(series[..., 0], AFFINE, files / "flat.nii")
+    with pytest.raises(BadInputError, match=r"shape \(9, 11, 8\) and its mask"):
+        connect(files, denoised_file=flat)
+    series[4, 5, 3, 7] = np.nan
+    holed = save(series, AFFINE, files / "holed.nii")
+    with pytest.raises(BadInputError, match="values that are no numbers"):
+        connect(files, denoised_file=holed)
+
+
 @pytest.fixture
 def template(tmp_path):
     """A head whose map from the template is a shift, and a map that is a ramp in the template."""
