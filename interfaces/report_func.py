@@ -152,7 +152,7 @@ class _SeedDrawing(_Drawing):
     """What pictures with seeds read."""
 
     def _read(self) -> tuple[NDArray, NDArray, NDArray, dict[str, tuple[int, NDArray]]]:
-        """Mean, brain, affine, and volume and voxels of every seed that has some."""
+        """Mean, brain, affine, and volume and voxels of every seed."""
         inputs = self.inputs  # type: ignore[attr-defined]
         mean, image = load(inputs.mean_file)
         brain = on_grid(inputs.mask_file, image) > 0
@@ -161,7 +161,6 @@ class _SeedDrawing(_Drawing):
         seeds = {
             str(name): (int(volume), members[..., volume])
             for volume, name in zip(table["volume"], table["name"], strict=True)
-            if members[..., volume].any()
         }
         return mean, brain, image.affine, seeds
 

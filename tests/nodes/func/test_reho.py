@@ -127,6 +127,16 @@ def test_a_run_too_short_to_rank_does_not_count():
         measure_reho(data[..., :2], brain(), np.zeros(2, int))
 
 
+def test_what_varies_by_rounding_alone_does_not_vary():
+    data = series(12, 11)
+    data[3, 3, 3] = 4.0
+    found, _ = measure_reho(data, brain(), np.zeros(12, int))
+    data[3, 3, 3] += 1e-6 * np.arange(12)
+    again, _ = measure_reho(data, brain(), np.zeros(12, int))
+    np.testing.assert_array_equal(found, again)
+    assert np.isnan(again[3, 3, 3])
+
+
 def test_outside_the_brain_nothing_is_read_or_written():
     data, mask = series(12, 10), brain()
     found, count = measure_reho(data, mask, np.zeros(12, int))
