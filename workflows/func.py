@@ -19,7 +19,7 @@ from alsflow.interfaces.func_measures import MeasureFunc
 from alsflow.interfaces.func_motion import CorrectBold, CorrectSliceTiming, RealignBold
 from alsflow.interfaces.func_plan import FuncPlan, field_inputs
 from alsflow.interfaces.func_prep import LoadBold, MaskBold
-from alsflow.interfaces.func_regions import PlaceSeeds, TissueOnBold
+from alsflow.interfaces.func_regions import PlaceSeeds, TissueOnBold, seed_inputs
 from alsflow.interfaces.report_func import (
     DrawCarpet,
     DrawConnectivity,
@@ -212,18 +212,7 @@ def init_space_wf(atlas: Atlas, func: FuncSettings) -> Workflow:
     register = Node(Coregister(contrast="grey_bright"), name="register")
     write = Node(WriteRigid(), name="write")
     tissue = Node(TissueOnBold(), name="tissue")
-    place = Node(
-        PlaceSeeds(
-            names={label.index: label.name for label in atlas.labels},
-            label_sides={label.index: label.side or "both" for label in atlas.labels},
-            regions={
-                name: {side: list(labels) for side, labels in sides.items()}
-                for name, sides in atlas.regions.items()
-            },
-            seeds=[dict(seed) for seed in func.seeds],
-        ),
-        name="place",
-    )
+    place = Node(PlaceSeeds(**seed_inputs(func.seeds, atlas)), name="place")
     workflow.connect([
         (inputnode, register, [("mean_file", "reference_file"), ("brain_file", "mask_file"),
                                ("mask_file", "brain_file"), ("gm_file", "gm_file"),
