@@ -80,9 +80,7 @@ class Freedom:
                 f"{MIN_FREEDOM} are needed even if nothing is removed"
             )
         short = self.left_by_regression < MIN_FREEDOM
-        left, least = (
-            (self.left_by_regression, MIN_FREEDOM) if short else (self.left, MIN_IN_BAND)
-        )
+        left, least = (self.left_by_regression, MIN_FREEDOM) if short else (self.left, MIN_IN_BAND)
         when = "after regression" if short else "after regression and band-pass"
         return (
             f"{max(left, 0)} of {self.total} volumes' worth of information are left {when}, fewer "
