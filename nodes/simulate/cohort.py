@@ -593,7 +593,8 @@ def effect_table(effects: Mapping[str, float], changes: pd.DataFrame) -> pd.Data
         What was asked.
     changes : DataFrame
         For each person with ALS (row) and measure (column), value less the value without
-        atrophy, relative to the latter; differences where `is_difference` says so.
+        atrophy, relative to the latter or, for connectivity, which scatters from run to run, to
+        its mean; differences where `is_difference` says so.
 
     Returns
     -------
