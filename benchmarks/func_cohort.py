@@ -33,6 +33,7 @@ MEASURES = "*measures*.tsv"  # long table: participant_id, measure, value
 MEASURE = "fc_motor_interhemispheric"
 GREY = 0.5  # share of a voxel from which on it counts as grey matter
 CONFIDENCE = 0.95
+SIDES = ("Left", "Right")
 
 
 def area_under_curve(values: np.ndarray, inside: np.ndarray) -> float:
@@ -63,9 +64,6 @@ def judge_map(truth: Path, stem: str, seed_map: Path) -> tuple[float, float]:
     found = _on_grid(seed_map, grey)
     used = (grey.get_fdata() >= GREY) & np.isfinite(found) & (found != 0)
     return area_under_curve(found[used], motor[used]), area_under_curve(found[used], wide[used])
-
-
-SIDES = ("Left", "Right")
 
 
 def measured_values(derivatives: Path) -> pd.Series:

@@ -7,7 +7,7 @@ then. What an echo-planar readout does to the head stands in `echo_planar`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numba
@@ -59,6 +59,8 @@ from alsflow.nodes.simulate.networks import (
     slow_series,
 )
 from alsflow.nodes.simulate.scanner import receive_field, rician
+
+Course = Callable[[NDArray], NDArray]  # times, s, to values
 
 ECHO_TIME = 0.030  # s, of the series
 SPIN_ECHO_TIME = 0.060  # s, of the pair with both polarities
@@ -393,7 +395,15 @@ def dropout(shift: NDArray, grid: Grid, readout: float) -> NDArray:
 
 
 @numba.njit
-def _parts(classes, atlas, signal, at, first, label, part):
+def _parts(
+    classes: NDArray,
+    atlas: NDArray,
+    signal: NDArray,
+    at: NDArray,
+    first: NDArray,
+    label: NDArray,
+    part: NDArray,
+) -> int:
     """Fill `first`, `label` and `part` as of `grey_parts`; gives the number of parts."""
     used = 0
     for n in range(at.shape[0]):
@@ -546,12 +556,12 @@ class Drives:
         Phase, cycles.
     """
 
-    modules: object
-    own: object
-    background: object
-    wave: object
-    breathing: object
-    heartbeat: object
+    modules: Course
+    own: Course
+    background: Course
+    wave: Course
+    breathing: Course
+    heartbeat: Course
 
 
 def draw_drives(n_labels: int, duration: float, rng: np.random.Generator) -> Drives:
@@ -727,7 +737,19 @@ def network_shares(labels: FineLabels, grid: Grid, cortex: Cortex) -> tuple[NDAr
 
 
 @numba.njit(fastmath=True)
-def _fluctuate(slab, lowest, at, start, end, first, label, part, maps, labels, courses):
+def _fluctuate(
+    slab: NDArray,
+    lowest: int,
+    at: NDArray,
+    start: int,
+    end: int,
+    first: NDArray,
+    label: NDArray,
+    part: NDArray,
+    maps: NDArray,
+    labels: NDArray,
+    courses: NDArray,
+) -> None:
     """Add to planes of the head from `lowest` on what fluctuates in them."""
     for n in range(start, end):
         total = np.float32(0)
