@@ -38,7 +38,7 @@ from alsflow.nodes.simulate.cohort import (
     scan_person_diffusion,
     scan_person_functional,
 )
-from alsflow.nodes.simulate.functional import MOTOR, Cortex
+from alsflow.nodes.simulate.connectivity import MOTOR, Cortex
 from alsflow.nodes.simulate.head import Head
 from alsflow.nodes.simulate.labels import TISSUES
 from alsflow.nodes.simulate.networks import network_labels

@@ -15,6 +15,7 @@ import pandas as pd
 
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.simulate.anatomy import REFERENCE_AGE, Anatomy, Blueprint, Traits
+from alsflow.nodes.simulate.connectivity import MOTOR, Cortex
 from alsflow.nodes.simulate.diffusion import (
     DiffusionScan,
     DiffusionScanner,
@@ -25,8 +26,6 @@ from alsflow.nodes.simulate.diffusion import (
 )
 from alsflow.nodes.simulate.echo_planar import Imperfections, epi_grid
 from alsflow.nodes.simulate.functional import (
-    MOTOR,
-    Cortex,
     FunctionalScan,
     FunctionalScanner,
     FunctionalSubject,
