@@ -26,13 +26,15 @@ from scipy import ndimage, stats
 from alsflow.interfaces.simulate import write_cohort
 from alsflow.nodes.simulate.cohort import DEFAULT_NETWORK_EFFECTS, Design, FunctionalDesign
 
-# Where the pipeline's outputs lie: below DERIVATIVES/sub-XX/func, and in DERIVATIVES.
+# Names of the pipeline's outputs below DERIVATIVES/sub-XX.
 SEED_MAP = "*_seed-precentralLeft*_stat-r*.nii.gz"
 OTHER_SPACE = "_space-MNI"  # maps on the template's grid are not used
-MEASURES = "*measures*.tsv"  # long table: participant_id, measure, value
+MEASURES = "sub-*_measures.tsv"  # measure, value; one table for each person
 MEASURE = "fc_motor_interhemispheric"
 GREY = 0.5  # share of a voxel from which on it counts as grey matter
 CONFIDENCE = 0.95
+WANTED_AREA = 0.95
+FEWEST = 5  # people for a group effect
 SIDES = ("Left", "Right")
 
 
@@ -67,14 +69,13 @@ def judge_map(truth: Path, stem: str, seed_map: Path) -> tuple[float, float]:
 
 
 def measured_values(derivatives: Path) -> pd.Series:
-    """Measured connectivity by participant; empty where no table is found."""
+    """Measured connectivity by participant, from the tables of the people who have one."""
+    found = {}
     for path in sorted(derivatives.rglob(MEASURES)):
-        table = pd.read_csv(path, sep="\t", na_values="n/a")
-        if {"participant_id", "measure", "value"} <= set(table.columns):
-            mine = table[table["measure"] == MEASURE]
-            if len(mine):
-                return mine.set_index("participant_id")["value"].astype(float)
-    return pd.Series(dtype=float)
+        values = pd.read_csv(path, sep="\t", na_values="n/a").set_index("measure")["value"]
+        if MEASURE in values.index:
+            found[path.name.partition("_")[0]] = float(values[MEASURE])
+    return pd.Series(found, dtype=float)
 
 
 def group_effect(values: pd.Series, people: pd.DataFrame) -> tuple[float, float, float]:
@@ -102,30 +103,45 @@ def _population(cohort: Path, people: pd.DataFrame) -> pd.Series:
     return pd.Series(found)
 
 
+def judge_maps(truth: Path, derivatives: Path, stems: list[str]) -> dict[str, tuple]:
+    """Areas under the curve of each person who has a map of the left precentral seed."""
+    found = {}
+    for stem in stems:
+        maps = sorted((derivatives / stem).rglob(SEED_MAP))
+        maps = [path for path in maps if OTHER_SPACE not in path.name]
+        if maps:
+            found[stem] = judge_map(truth / stem / "func", stem, maps[0])
+    return found
+
+
 def judge(cohort: Path, derivatives: Path) -> int:
-    """Print the tables; 0 when both requirements hold or nothing could be judged."""
+    """Print the tables; 0 when both requirements hold, 1 when one does not or is not seen."""
     people = pd.read_csv(cohort / "participants.tsv", sep="\t", index_col=0)
     truth = cohort / "derivatives" / "truth"
     true = pd.read_csv(truth / "measures.tsv", sep="\t", na_values="n/a")
     true = true[true["measure"] == MEASURE].set_index("participant_id")["value"]
     measured = measured_values(derivatives)
+    areas = judge_maps(truth, derivatives, list(people.index))
     print("participant  motor AUC  somatomotor AUC  measured z  true z")
-    areas = []
     for stem in people.index:
-        maps = sorted((derivatives / stem).rglob(SEED_MAP))
-        maps = [path for path in maps if OTHER_SPACE not in path.name]
-        area = judge_map(truth / stem / "func", stem, maps[0]) if maps else (np.nan, np.nan)
-        areas.append(area)
-        z = measured.get(stem, np.nan)
+        area, z = areas.get(stem, (np.nan, np.nan)), measured.get(stem, np.nan)
         print(f"{stem:11}  {area[0]:9.3f}  {area[1]:15.3f}  {z:10.3f}  {true[stem]:6.3f}")
-    print("mean AUC: motor {:.3f}, somatomotor {:.3f}".format(*np.nanmean(areas, 0)))
-    expected = _population(cohort, people)
-    for name, values in (("measured", measured), ("true, this run", true), ("put in", expected)):
-        if len(values.dropna()) > 4:
-            print("{:15} ALS - control: {:+.3f} ({:+.3f} to {:+.3f})".format(
-                name, *group_effect(values, people)
-            ))  # fmt: skip
-    return 0
+    effects = {}
+    rows = {"measured": measured, "true, this run": true, "put in": _population(cohort, people)}
+    for name, values in rows.items():
+        if len(values.dropna()) >= FEWEST:
+            effects[name] = group_effect(values, people)
+            text = "{:+.3f} ({:+.3f} to {:+.3f})".format(*effects[name])
+            print(f"{name:15} ALS - control, age as covariate: {text}")
+    area = np.mean([motor for motor, _ in areas.values()]) if areas else 0.0
+    print(f"mean AUC of the motor network {area:.3f}, wanted {WANTED_AREA}")
+    if "measured" not in effects:
+        print(f"fewer than {FEWEST} people were measured: no group effect")
+        return 1
+    _, low, high = effects["measured"]
+    inside = low <= effects["put in"][0] <= high
+    print(f"the effect that was put in lies {'in' if inside else 'outside'} the measured interval")
+    return 0 if inside and area >= WANTED_AREA else 1
 
 
 def make(options: argparse.Namespace) -> int:

@@ -485,7 +485,7 @@ def draw_functional_site(design: Design, site: int) -> FunctionalScanner:
     readout = float(rng.uniform(0.02, 0.035))
     edge = design.func.voxel(site)[1]
     own = FunctionalScanner(
-        tsnr=float(rng.uniform(60, 100)),
+        tsnr=float(rng.uniform(80, 130)),
         drift=float(rng.uniform(0.5, 3)),
         motion=0.4,
         distortion=float(FIELD * readout * edge * rng.uniform(0.8, 1.2)),

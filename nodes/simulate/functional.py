@@ -87,7 +87,7 @@ class FunctionalScanner:
         Order of the voxels on disk, such as LAS.
     """
 
-    tsnr: float = 80.0
+    tsnr: float = 100.0
     ringing: float = 1.0
     drift: float = 1.5
     motion: float = 0.4
