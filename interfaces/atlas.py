@@ -59,6 +59,7 @@ class Label:
     index: int
     name: str
     side: str
+    grey: bool = True  # whether it is a structure of grey matter
 
 
 @dataclass(frozen=True)
@@ -229,13 +230,20 @@ def _meaning(
             Label(index, text, _side(text, entry)) for index, text in enumerate(entry["names"])
         )
         return labels, _regions_by_name(name, entry, labels)
+    others = {
+        spelling.replace("{}", stem)
+        for stem in entry.get("not_grey", [])
+        for spelling in ("{}", *entry.get("left", []), *entry.get("right", []))
+    }
     rows = read_table(table, entry.get("columns", {}))
     if entry["kind"] == "labels":
         rows = rows[rows["index"] != 0]  # background
     if "side" not in rows:
         rows = rows.assign(side=[_side(text, entry) for text in rows["name"]])
     columns = zip(rows["index"], rows["name"], rows["side"], strict=True)
-    labels = tuple(Label(int(index), text, side) for index, text, side in columns)
+    labels = tuple(
+        Label(int(index), text, side, text not in others) for index, text, side in columns
+    )
     if "region" in rows:
         return labels, _regions_by_column(labels, list(rows["region"]))
     return labels, _regions_by_name(name, entry, labels)

@@ -47,11 +47,14 @@ SIDES = ("left", "right", "both")
 def seed_inputs(rows: Sequence[Mapping[str, Any]], atlas: Atlas) -> dict[str, Any]:
     """Inputs of `PlaceSeeds` from the seeds that were asked for and the cortical atlas.
 
+    Labels of white matter and fluid are left out.
+
     What cannot be a seed is refused here, before anything runs: unknown kinds and keys, regions
     and labels that the atlas lacks, files that are not there or hold no mask. Whether a mask in
     T1w space meets the head is seen by `PlaceSeeds`.
     """
-    names = {label.index: label.name for label in atlas.labels}
+    grey = [label for label in atlas.labels if label.grey]
+    names = {label.index: label.name for label in grey}
     seeds = read_seeds(rows, atlas.regions, list(names), SPACES)
     for seed in seeds:
         if seed.kind != "mask":
@@ -63,7 +66,7 @@ def seed_inputs(rows: Sequence[Mapping[str, Any]], atlas: Atlas) -> dict[str, An
         "seeds": [dict(row) for row in rows],
         "mask_files": [seed.file for seed in seeds if seed.kind == "mask"],
         "names": names,
-        "label_sides": {label.index: label.side for label in atlas.labels},
+        "label_sides": {label.index: label.side for label in grey},
         "regions": {
             name: {side: list(labels) for side, labels in sides.items()}
             for name, sides in atlas.regions.items()

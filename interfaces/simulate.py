@@ -38,7 +38,7 @@ from alsflow.nodes.simulate.cohort import (
     scan_person_diffusion,
     scan_person_functional,
 )
-from alsflow.nodes.simulate.functional import Cortex
+from alsflow.nodes.simulate.connectivity import MOTOR, Cortex
 from alsflow.nodes.simulate.head import Head
 from alsflow.nodes.simulate.labels import TISSUES
 from alsflow.nodes.simulate.networks import network_labels
@@ -294,6 +294,7 @@ def _write_truth(
 ) -> None:
     truth = folder / "derivatives" / "truth"
     rows, changes = [], []
+    usual = _usual(people, measures)
     for person, (true, before) in zip(people, measures, strict=True):
         who = {"participant_id": f"sub-{person.label}", "session_id": "n/a"}
         rows += [
@@ -301,7 +302,7 @@ def _write_truth(
             for name, (value, unit) in true.items()
         ]
         if person.row["group"] == PATIENT:
-            changes.append({name: _change(name, true, before) for name in true})
+            changes.append({name: _change(name, true, before, usual) for name in true})
     write_table(
         truth / "measures.tsv", rows, ["participant_id", "session_id", "measure", "value", "unit"]
     )
@@ -309,9 +310,19 @@ def _write_truth(
     write_table(truth / "effects.tsv", table.to_dict("records"), list(table.columns))
 
 
-def _change(name: str, true: dict, before: dict) -> float:
+def _usual(people: list[Person], measures: list[tuple[dict, dict]]) -> dict[str, float]:
+    """Mean over people with ALS of what scatters from run to run, without the disease."""
+    ill = [
+        before
+        for person, (_, before) in zip(people, measures, strict=True)
+        if person.row["group"] == PATIENT and MOTOR in before
+    ]
+    return {MOTOR: float(np.mean([before[MOTOR][0] for before in ill]))} if ill else {}
+
+
+def _change(name: str, true: dict, before: dict, usual: dict[str, float]) -> float:
     difference = true[name][0] - before[name][0]
-    return difference if is_difference(name) else difference / before[name][0]
+    return difference if is_difference(name) else difference / usual.get(name, before[name][0])
 
 
 def write_cohort(

@@ -11,17 +11,10 @@ from numpy.typing import NDArray
 from alsflow import __version__
 from alsflow.interfaces.simulate_diffusion import SHIFT_STEP, encoding_direction, stored
 from alsflow.interfaces.simulate_files import write_image, write_json, write_table
+from alsflow.nodes.simulate.bold import ECHO_TIME, SPIN_ECHO_TIME, SPIN_REPETITION, flip_angle
 from alsflow.nodes.simulate.cohort import Design, Person, draw_functional_site
-from alsflow.nodes.simulate.functional import (
-    DROPPED,
-    ECHO_TIME,
-    SPIN_ECHO_TIME,
-    SPIN_REPETITION,
-    FunctionalScan,
-    FunctionalScanner,
-    flip_angle,
-    thermal_noise,
-)
+from alsflow.nodes.simulate.connectivity import DROPPED
+from alsflow.nodes.simulate.functional import FunctionalScan, FunctionalScanner, thermal_noise
 from alsflow.nodes.simulate.networks import MODULES, NETWORKS, SIDES, SOMATOMOTOR, TRUTH_BAND
 
 TASK = "rest"

@@ -23,6 +23,7 @@ from alsflow.interfaces.func_regions import PlaceSeeds, TissueOnBold, seed_input
 from alsflow.interfaces.report_func import (
     DrawCarpet,
     DrawConnectivity,
+    DrawLocal,
     DrawMatrix,
     DrawRegistration,
     DrawSeeds,
@@ -37,7 +38,7 @@ MEMORY = {"load": 1.0, "realign": 1.5, "slice_timing": 1.5, "correct": 1.5, "con
           "denoise": 2.0, "alff": 1.5, "reho": 1.5, "connect": 1.0}  # fmt: skip
 ANATOMY = ("mask_file", "gm_file", "wm_file", "csf_file", "to_template_file", "to_native_file",
            "labels_file")  # fmt: skip
-FIGURES = ("carpet", "registration", "tsnr", "seeds", "matrix")
+FIGURES = ("carpet", "registration", "tsnr", "seeds", "matrix", "local")
 SERIES_INFOS = ("load", "realign", "slice_timing", "field", "correct")
 CLEAN_INFOS = ("confounds", "denoise")
 MAP_INFOS = ("seeds", "connect", "alff", "reho")
@@ -77,7 +78,7 @@ def init_func_stream_wf(visit: Visit, settings: Settings) -> Workflow:
         (inputnode, space_wf, [(field, f"inputnode.{field}") for field in
                                (*ANATOMY, "mrs_voxel_file")]),
         (series_wf, space_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in
-                               ("mean_file", "brain_file", "seen_file")]),
+                               ("mean_file", "even_file", "brain_file", "seen_file")]),
         (series_wf, clean_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in
                                ("bold_file", "motion_file", "load_info_file")]),
         (space_wf, clean_wf, [(f"outputnode.{field}", f"inputnode.{field}") for field in
@@ -132,16 +133,17 @@ def init_func_stream_wf(visit: Visit, settings: Settings) -> Workflow:
 def init_series_wf(plan: FuncPlan, settings: Settings) -> Workflow:
     """From the runs of a visit to one corrected series.
 
-    Outputs: ``bold_file``, ``mean_file``, ``brain_file`` (brain as the mean shows it),
-    ``seen_file``, ``motion_file``, ``raw_mean_file``, ``shift_file``, and ``<step>_info_file`` of
+    Outputs: ``bold_file``, ``mean_file``, ``even_file`` (the mean without coil shading),
+    ``brain_file`` (brain as the mean shows it),
+    ``seen_file``, ``motion_file``, ``raw_even_file``, ``shift_file``, and ``<step>_info_file`` of
     `SERIES_INFOS` as far as the step was asked for and possible.
 
     .. workflow:: load -> find -> realign, slice_timing, field -> correct -> brain -> outputnode
     """
     func = settings.func
     workflow = Workflow(name="series_wf")
-    outputnode = port("outputnode", "bold_file", "mean_file", "brain_file", "seen_file",
-                      "motion_file", "raw_mean_file", "shift_file",
+    outputnode = port("outputnode", "bold_file", "mean_file", "even_file", "brain_file",
+                      "seen_file", "motion_file", "raw_even_file", "shift_file",
                       *(f"{step}_info_file" for step in SERIES_INFOS))  # fmt: skip
     load = Node(
         LoadBold(
@@ -163,13 +165,13 @@ def init_series_wf(plan: FuncPlan, settings: Settings) -> Workflow:
         (realign, correct, [("motion_file", "motion_file")]),
         (correct, brain, [("bold_file", "bold_file")]),
         (load, outputnode, [("info_file", "load_info_file")]),
-        (find, outputnode, [("mean_file", "raw_mean_file")]),
+        (find, outputnode, [("even_file", "raw_even_file")]),
         (realign, outputnode, [("motion_file", "motion_file"),
                                ("info_file", "realign_info_file")]),
         (correct, outputnode, [(field, field) for field in
                                ("bold_file", "mean_file", "seen_file")]),
         (correct, outputnode, [("info_file", "correct_info_file")]),
-        (brain, outputnode, [("mask_file", "brain_file")]),
+        (brain, outputnode, [("mask_file", "brain_file"), ("even_file", "even_file")]),
     ])  # fmt: skip
     last = load
     if func.slice_timing and plan.slice_times is not None:
@@ -198,15 +200,16 @@ def init_series_wf(plan: FuncPlan, settings: Settings) -> Workflow:
 def init_space_wf(atlas: Atlas, func: FuncSettings) -> Workflow:
     """Tissue, seeds and regions on the grid of the series.
 
-    Inputs: `ANATOMY`, ``mrs_voxel_file``, ``mean_file``, ``brain_file``, ``seen_file``. Outputs:
+    Inputs: `ANATOMY`, ``mrs_voxel_file``, ``mean_file``, ``even_file``, ``brain_file``,
+    ``seen_file``. Outputs:
     ``register_file``, ``bold_to_t1w_file``, ``tissue_file``, ``mask_file``, `SEEDS`,
     ``register_info_file``, ``seeds_info_file``.
 
     .. workflow:: inputnode -> register -> tissue -> place -> outputnode
     """
     workflow = Workflow(name="space_wf")
-    inputnode = port("inputnode", *ANATOMY, "mrs_voxel_file", "mean_file", "brain_file",
-                     "seen_file")  # fmt: skip
+    inputnode = port("inputnode", *ANATOMY, "mrs_voxel_file", "mean_file", "even_file",
+                     "brain_file", "seen_file")  # fmt: skip
     outputnode = port("outputnode", "register_file", "bold_to_t1w_file", "tissue_file",
                       "mask_file", *SEEDS, "register_info_file", "seeds_info_file")  # fmt: skip
     register = Node(Coregister(contrast="grey_bright"), name="register")
@@ -214,7 +217,7 @@ def init_space_wf(atlas: Atlas, func: FuncSettings) -> Workflow:
     tissue = Node(TissueOnBold(), name="tissue")
     place = Node(PlaceSeeds(**seed_inputs(func.seeds, atlas)), name="place")
     workflow.connect([
-        (inputnode, register, [("mean_file", "reference_file"), ("brain_file", "mask_file"),
+        (inputnode, register, [("even_file", "reference_file"), ("brain_file", "mask_file"),
                                ("mask_file", "brain_file"), ("gm_file", "gm_file"),
                                ("wm_file", "wm_file")]),
         (inputnode, tissue, [("mean_file", "reference_file"), ("mask_file", "brain_file"),
@@ -367,11 +370,11 @@ def init_measure_node(plan: FuncPlan, func: FuncSettings, regions: list[str]) ->
 
 # What is drawn, by the workflow that it comes from.
 DRAWN = {
-    "series_wf": ("raw_mean_file", "mean_file", "bold_file", "load_info_file"),
+    "series_wf": ("raw_even_file", "even_file", "mean_file", "bold_file", "load_info_file"),
     "space_wf": ("register_file", "mask_file", "tissue_file", "seeds_file", "seeds_table_file",
                  "regions_file", "regions_table_file"),
     "clean_wf": ("confounds_file", "tsnr_file", "denoised_file", "kept_file"),
-    "maps_wf": ("z_file", "relmat_file"),
+    "maps_wf": ("z_file", "relmat_file", *(f"{name}_file" for name in LOCAL)),
 }  # fmt: skip
 
 
@@ -393,6 +396,7 @@ def init_draw_wf(*, undistorted: bool) -> Workflow:
     seeds = Node(DrawSeeds(), name="seeds")
     connectivity = Node(DrawConnectivity(), name="connectivity")
     matrix = Node(DrawMatrix(), name="matrix")
+    local = Node(DrawLocal(), name="local")
     placed = [(field, field) for field in
               ("mean_file", "mask_file", "seeds_file", "seeds_table_file")]  # fmt: skip
     workflow.connect([
@@ -413,12 +417,15 @@ def init_draw_wf(*, undistorted: bool) -> Workflow:
         (seeds, outputnode, [("seeds_file", "seeds_file")]),
         (connectivity, outputnode, [("map_files", "connectivity_files")]),
         (matrix, outputnode, [("matrix_file", "matrix_file")]),
+        (inputnode, local, [(field, field) for field in
+                            ("mean_file", "mask_file", *(f"{name}_file" for name in LOCAL))]),
+        (local, outputnode, [("local_file", "local_file")]),
     ])  # fmt: skip
     if undistorted:
         workflow.connect([
-            (inputnode, registration, [("raw_mean_file", "before_file"),
-                                       ("mean_file", "after_file")]),
+            (inputnode, registration, [("raw_even_file", "before_file"),
+                                       ("even_file", "after_file")]),
         ])  # fmt: skip
     else:
-        workflow.connect(inputnode, "mean_file", registration, "before_file")
+        workflow.connect(inputnode, "even_file", registration, "before_file")
     return workflow

@@ -1,36 +1,42 @@
-"""Rigid placement of one image of a head on another of any contrast, both taken in one session."""
+"""Rigid placement of one echo-planar image of a head on another of a different contrast."""
 
 from __future__ import annotations
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - its usual name
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from alsflow.nodes.geometry import voxel_sizes
+from alsflow.nodes.anat.morphology import dilate
+from alsflow.nodes.epi.coregister import MARGIN, TissueCost, improved, levelled, ranked
+from alsflow.nodes.geometry import apply_affine, voxel_sizes
 
-BINS = 32
-LEVELS = ((8.0, 2), (3.0, 1))  # smoothing (FWHM, mm) and thinning, coarsest first
-SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
-FIRST_STEP, LAST_STEP = 1.0, 0.005  # mm
-ARM = 60.0  # mm; turns are counted in mm at this distance from the centre
-MOST_STEPS = 100
+# blur (FWHM, mm), number of points looked at, first step (mm), coarsest first
+LEVELS = ((10.0, 3000, 4.0), (4.0, 8000, 1.0))
 
 
 def place(
-    fixed: NDArray, fixed_affine: NDArray, mask: NDArray, moving: NDArray, moving_affine: NDArray
+    fixed: NDArray,
+    fixed_affine: NDArray,
+    fixed_mask: NDArray,
+    moving: NDArray,
+    moving_affine: NDArray,
+    moving_mask: NDArray,
 ) -> NDArray:
-    """Find where the points of one image of a head lie in another, by mutual information [1]_.
+    """Find where the points of one image of a head lie in another.
+
+    The place is right where a parabola of the one's intensity explains the other's best, whatever
+    the contrasts [1]_; coil shading, which would draw the two apart, is taken out before.
 
     Parameters
     ----------
     fixed : (x, y, z) array
         Image whose points are looked up.
-    fixed_affine, moving_affine : (4, 4) array
-        Voxel to mm; the headers bring the heads within about a centimetre of each other.
-    mask : (x, y, z) bool array
-        Voxels of `fixed` that count.
     moving : (u, v, w) array
         Image in which they are looked up.
+    fixed_affine, moving_affine : (4, 4) array
+        Voxel to mm; the headers bring the heads within about a centimetre of each other.
+    fixed_mask, moving_mask : bool arrays
+        Brain, roughly.
 
     Returns
     -------
@@ -39,37 +45,15 @@ def place(
 
     References
     ----------
-    .. [1] Mattes et al. (2003). IEEE Trans Med Imaging 22:120-128. doi:10.1109/TMI.2003.809072
+    .. [1] Roche et al. (1998). MICCAI, LNCS 1496:1115-1124. doi:10.1007/BFb0056301
     """
-    target = _itk(fixed, fixed_affine)
-    centre = fixed_affine[:3, :3] @ np.argwhere(mask).mean(axis=0) + fixed_affine[:3, 3]
-    transform = sitk.Euler3DTransform()
-    transform.SetCenter(centre.tolist())
-    method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # sums over threads would make the result depend on their number
-    method.SetMetricAsMattesMutualInformation(BINS)
-    method.SetMetricSamplingStrategy(method.NONE)
-    method.SetMetricFixedMask(_itk(mask.astype(np.uint8), fixed_affine))
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetShrinkFactorsPerLevel([thinning for _, thinning in LEVELS])
-    method.SetSmoothingSigmasPerLevel([fwhm * SIGMA_PER_FWHM for fwhm, _ in LEVELS])
-    method.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)
-    method.SetOptimizerAsRegularStepGradientDescent(FIRST_STEP, LAST_STEP, MOST_STEPS)
-    method.SetOptimizerScales([ARM**2] * 3 + [1.0] * 3)
-    method.SetInitialTransform(transform, inPlace=True)
-    method.Execute(target, _itk(moving, moving_affine))
+    ranks = ranked(levelled(fixed, fixed_affine, fixed_mask), fixed_mask)
+    other = ranked(levelled(moving, moving_affine, moving_mask), moving_mask)
+    parts = np.stack([other, other**2, moving_mask], axis=-1).astype(np.float32)
+    centre = apply_affine(moving_affine, np.array(ndimage.center_of_mass(moving_mask)))
+    where = dilate(fixed_mask, MARGIN, voxel_sizes(fixed_affine))
     matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
-    matrix[:3, 3] = centre + transform.GetTranslation() - matrix[:3, :3] @ centre
+    for fwhm, count, step in LEVELS:
+        cost = TissueCost(ranks, fixed_affine, where, fwhm, count).on(parts, moving_affine)
+        matrix, _ = improved(cost, matrix, centre, step)
     return matrix
-
-
-def _itk(volume: NDArray, affine: NDArray) -> sitk.Image:
-    """Image whose physical space is the RAS+ world, which ITK need not know."""
-    zooms = voxel_sizes(affine)
-    kind = np.uint8 if volume.dtype == np.uint8 else np.float32
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.T, dtype=kind))
-    image.SetSpacing(zooms.tolist())
-    image.SetDirection((affine[:3, :3] / zooms).ravel().tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    return image

@@ -80,14 +80,15 @@ class Freedom:
                 f"{MIN_FREEDOM} are needed even if nothing is removed"
             )
         short = self.left_by_regression < MIN_FREEDOM
-        left, least = (
-            (self.left_by_regression, MIN_FREEDOM) if short else (self.left, MIN_IN_BAND)
+        left, least = (self.left_by_regression, MIN_FREEDOM) if short else (self.left, MIN_IN_BAND)
+        when, mend = (
+            ("after regression", "")
+            if short
+            else ("after regression and band-pass", " or has a wider band")
         )
-        when = "after regression" if short else "after regression and band-pass"
         return (
-            f"{max(left, 0)} of {self.total} volumes' worth of information are left {when}, fewer "
-            f"than {least}; choose a preset that removes less{' or has a wider band' * (not short)}"
-            ", or a longer series"
+            f"{max(left, 0)} of {self.total} volumes' worth of information are left {when}, "
+            f"fewer than {least}; choose a preset that removes less{mend}, or a longer series"
         )
 
 

@@ -11,8 +11,8 @@ from alsflow.nodes.distortion.gre import shift_from_hz
 from alsflow.nodes.distortion.phase_encoding import PhaseEncoding
 from alsflow.nodes.distortion.unwarp import unwarp
 from alsflow.nodes.dwi.brain_mask import brain_of
-from alsflow.nodes.epi.coregister import levelled
 from alsflow.nodes.epi.place import place
+from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import voxel_sizes
 
 ROUNDS = 2  # of unwarping and placing; the second moves a head by hundredths of a mm
@@ -88,13 +88,10 @@ def bring_field(
     shift, corrected = shifted()
     if known.anatomy is None:
         return Brought(shift, corrected, placement)
-    head = even(known.anatomy, known.affine, brain_of(known.anatomy, voxel_sizes(known.affine)))
+    head = brain_of(known.anatomy, voxel_sizes(known.affine))
+    if not head.any():
+        raise BadInputError("has a pair of opposite phase encoding that shows no brain; check it")
     for _ in range(ROUNDS):
-        placement = place(even(corrected, affine, mask), affine, mask, head, known.affine)
+        placement = place(corrected, affine, mask, known.anatomy, known.affine, head)
         shift, corrected = shifted()
     return Brought(shift, corrected, placement)
-
-
-def even(image: NDArray, affine: NDArray, mask: NDArray) -> NDArray:
-    """Image without coil shading, which would draw the placement; as it is where no brain is."""
-    return levelled(image, affine, mask) if mask.any() else image

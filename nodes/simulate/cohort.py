@@ -15,6 +15,7 @@ import pandas as pd
 
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.simulate.anatomy import REFERENCE_AGE, Anatomy, Blueprint, Traits
+from alsflow.nodes.simulate.connectivity import MOTOR, Cortex
 from alsflow.nodes.simulate.diffusion import (
     DiffusionScan,
     DiffusionScanner,
@@ -25,8 +26,6 @@ from alsflow.nodes.simulate.diffusion import (
 )
 from alsflow.nodes.simulate.echo_planar import Imperfections, epi_grid
 from alsflow.nodes.simulate.functional import (
-    MOTOR,
-    Cortex,
     FunctionalScan,
     FunctionalScanner,
     FunctionalSubject,
@@ -486,7 +485,7 @@ def draw_functional_site(design: Design, site: int) -> FunctionalScanner:
     readout = float(rng.uniform(0.02, 0.035))
     edge = design.func.voxel(site)[1]
     own = FunctionalScanner(
-        tsnr=float(rng.uniform(60, 100)),
+        tsnr=float(rng.uniform(80, 130)),
         drift=float(rng.uniform(0.5, 3)),
         motion=0.4,
         distortion=float(FIELD * readout * edge * rng.uniform(0.8, 1.2)),
@@ -593,7 +592,8 @@ def effect_table(effects: Mapping[str, float], changes: pd.DataFrame) -> pd.Data
         What was asked.
     changes : DataFrame
         For each person with ALS (row) and measure (column), value less the value without
-        atrophy, relative to the latter; differences where `is_difference` says so.
+        atrophy, relative to the latter or, for connectivity, which scatters from run to run, to
+        its mean; differences where `is_difference` says so.
 
     Returns
     -------

@@ -65,6 +65,14 @@ def test_bundled_atlases_are_what_they_are_said_to_be(name, folder):
     assert find_atlas(name).sha256 == sha256(find_atlas(name).image)
 
 
+def test_labels_of_white_matter_and_fluid_are_known(folder):
+    labels = atlases.find_atlas("neuromorphometrics", folder).labels
+    others = {label.name for label in labels if not label.grey}
+    assert {"CSF", "3rd_Ventricle", "Left_vessel", "Right_Cerebral_White_Matter"} <= others
+    assert len(others) == 14
+    assert all(word not in name for name in others for word in ("gyrus", "Thalamus", "Exterior"))
+
+
 def test_regions_of_the_default_atlas_are_the_six_of_the_measures(folder):
     atlas = find_atlas("neuromorphometrics")
     names = {label.index: label.name for label in atlas.labels}

@@ -17,6 +17,7 @@ from alsflow.nodes.epi.coregister import (
     unexplained,
 )
 from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.func.brain_mask import find_brain
 from alsflow.nodes.geometry import apply_affine, grid_points
 from alsflow.nodes.simulate.anatomy import Traits, grow_anatomy
 from alsflow.nodes.simulate.labels import cut_labels
@@ -209,3 +210,40 @@ def test_what_cannot_be_placed_is_refused(head, change, words):
     bad = head | {key: np.full_like(head[key], value)}
     with pytest.raises(BadInputError, match=words):
         placed(bad, np.eye(4))
+
+
+# T2*: CSF brightest, grey slightly above white; the signal above air is lost
+BOLD = Scanner(noise=0.03, non_uniformity=0.6, contrast=CONTRAST | {
+    "skin": (0.2, 0.02), "fat": (0.1, 0.02), "marrow": (0.1, 0.02), "muscle": (0.3, 0.04),
+    "eye": (1.8, 0.05), "csf": (1.6, 0.1), "ventricle": (1.7, 0.05), "cortex": (1.15, 0.04),
+    "striatum": (0.95, 0.03), "thalamus": (1.0, 0.03), "pallidum": (0.6, 0.03),
+    "white": (1.0, 0.04), "brainstem": (0.95, 0.04), "spinal_csf": (1.6, 0.1),
+})  # fmt: skip
+AIR = (((0.0, 34.0, -26.0), 24.0), ((-52.0, -14.0, -24.0), 18.0), ((52.0, -14.0, -24.0), 18.0))
+
+
+@pytest.fixture(scope="module")
+def bold_head(head, template_blueprint):
+    """The same head in a mean BOLD image of 3 x 3 x 3.6 mm with dropout and a near coil."""
+    anatomy = grow_anatomy(template_blueprint, Traits(), np.random.default_rng(5))
+    pose = moved((0, 0, 0), (4, 2, -3)) @ np.diag([3.0, 3.0, 3.6, 1.0])
+    pose[:3, 3] += (0, -18, 18) - pose[:3, :3] @ ((np.array([62, 70, 40]) - 1) / 2) - pose[:3, 3]
+    image = scan(cut_labels(anatomy, (62, 70, 40), pose), pose, BOLD,
+                 np.random.default_rng(8)).image  # fmt: skip
+    points = grid_points(image.shape, pose)
+    for centre, radius in AIR:
+        far = np.sqrt(sum((p - c) ** 2 for p, c in zip(points, centre, strict=True)))
+        image = image * np.clip((far / radius) ** 4, 0.05, 1)
+    mask = find_brain(image.astype(np.float32), np.array([3.0, 3.0, 3.6])).mask
+    return head | {"epi": image, "mask": mask, "epi_affine": pose}
+
+
+@pytest.mark.parametrize("draw", [0, 1])
+def test_bold_with_dropout_comes_back_from_10_mm_and_10_degrees(bold_head, draw):
+    rng = np.random.default_rng(draw)
+    along, about = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))
+    truth = moved(10 * along, 10 * about)
+    found = placed(bold_head, truth, contrast="grey_bright")
+    off = errors(bold_head, found.matrix, truth)
+    assert off.mean() < 1.0
+    assert found.flags == []

@@ -6,30 +6,31 @@ from scipy import ndimage
 from scipy.interpolate import CubicSpline
 
 from alsflow.nodes.geometry import apply_affine, grid_points, voxel_sizes
-from alsflow.nodes.simulate import functional
+from alsflow.nodes.simulate import connectivity, functional
 from alsflow.nodes.simulate.anatomy import Traits, grow_anatomy
-from alsflow.nodes.simulate.echo_planar import Grid, Motion, epi_grid
-from alsflow.nodes.simulate.functional import (
+from alsflow.nodes.simulate.bold import (
     ECHO_TIME,
     FLUCTUATION,
-    MOTOR,
-    PERFECT,
+    N_BACKGROUND,
     RELAXATION,
-    Cortex,
-    Drives,
-    FunctionalSubject,
     dropout,
     flip_angle,
     gradient_echo,
     grey_parts,
+    unsettled_volumes,
+)
+from alsflow.nodes.simulate.connectivity import MOTOR, Cortex, Drives
+from alsflow.nodes.simulate.echo_planar import Grid, Motion, epi_grid
+from alsflow.nodes.simulate.functional import (
+    PERFECT,
+    FunctionalSubject,
     history_factor,
     scan_functional,
     slice_times,
     thermal_noise,
-    unsettled_volumes,
 )
 from alsflow.nodes.simulate.labels import CLASSES, cut_labels, tissue_table, voxel_means
-from alsflow.nodes.simulate.networks import MODULES, NETWORKS
+from alsflow.nodes.simulate.networks import MODULES, NETWORKS, limit_band
 
 CORTEX = Cortex(
     owners={1: ("motor", "left"), 2: ("motor", "right")},
@@ -172,7 +173,7 @@ def test_the_truth_is_what_the_image_without_flaws_holds(scan):
     for side in (0, 1):
         share = truth.networks[..., list(NETWORKS).index("motor"), side]
         found.append(np.tensordot(share, long.series[..., 4:], 3))
-    series = [functional.limit_band(one / one.mean(), TR) for one in found]
+    series = [limit_band(one / one.mean(), TR) for one in found]
     value = np.arctanh(np.corrcoef(series)[0, 1])
     assert value == pytest.approx(truth.connectivity.measures[MOTOR][0], abs=0.08)
     assert truth.connectivity.population[MOTOR] == pytest.approx(0.9)
@@ -210,12 +211,12 @@ def test_every_slice_is_taken_at_its_declared_time(scan, monkeypatch):
 
         zero = nothing(1)
         return Drives(
-            nothing(len(MODULES)), nothing(n_labels), nothing(functional.N_BACKGROUND), wave,
+            nothing(len(MODULES)), nothing(n_labels), nothing(N_BACKGROUND), wave,
             lambda t: zero(t)[..., 0], lambda t: zero(t)[..., 0],
         )  # fmt: skip
 
     monkeypatch.setattr(functional, "draw_drives", sine)
-    monkeypatch.setattr(functional, "realised_z", lambda *given: {})
+    monkeypatch.setattr(connectivity, "realised_z", lambda *given: {})
     run = scan(volumes=volumes, physiology=1.0, multiband=2)
     time = TR * np.arange(volumes)
     waves = np.stack([np.sin(2 * np.pi * rate * time), np.cos(2 * np.pi * rate * time)])
