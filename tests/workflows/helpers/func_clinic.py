@@ -10,7 +10,6 @@ import numpy as np
 from clinic import GOOD, Clinic, change_sidecar, simulate_good_person
 
 from alsflow.interfaces.atlas import find_atlas
-from alsflow.interfaces.images import save
 from alsflow.interfaces.normalise import LabelNative
 from alsflow.interfaces.template import template_file
 from alsflow.interfaces.warps import save_warp
