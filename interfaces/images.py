@@ -31,6 +31,11 @@ def read_grid(path: str | Path) -> tuple[tuple[int, ...], NDArray]:
     image = open_image(path)
     check_affine(image.affine)
     if image.header["sform_code"] == 0:
+        if image.header["qform_code"] == 0:
+            raise BadInputError(
+                "has neither qform nor sform in its header, so that nobody knows which of its "
+                "sides is left; convert it again"
+            )
         _check_sizes(path, image.header)
     return image.shape[:3], np.asarray(image.affine)
 
