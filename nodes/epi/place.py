@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from alsflow.nodes.anat.morphology import dilate
-from alsflow.nodes.epi.coregister import MARGIN, TissueCost, improved, levelled, ranked
-from alsflow.nodes.geometry import apply_affine, voxel_sizes
+from alsflow.nodes.epi.coregister import TissueCost, improved, levelled, ranked
+from alsflow.nodes.geometry import apply_affine
 
 # blur (FWHM, mm), number of points looked at, first step (mm), coarsest first
-LEVELS = ((10.0, 3000, 4.0), (4.0, 8000, 1.0))
+LEVELS = ((6.0, 6000, 1.0), (4.0, 8000, 0.5))
 
 
 def place(
@@ -51,9 +50,9 @@ def place(
     other = ranked(levelled(moving, moving_affine, moving_mask), moving_mask)
     parts = np.stack([other, other**2, moving_mask], axis=-1).astype(np.float32)
     centre = apply_affine(moving_affine, np.array(ndimage.center_of_mass(moving_mask)))
-    where = dilate(fixed_mask, MARGIN, voxel_sizes(fixed_affine))
     matrix = np.eye(4)
     for fwhm, count, step in LEVELS:
-        cost = TissueCost(ranks, fixed_affine, where, fwhm, count).on(parts, moving_affine)
+        # the outline is left out: a head is round, and what surrounds it differs
+        cost = TissueCost(ranks, fixed_affine, fixed_mask, fwhm, count).on(parts, moving_affine)
         matrix, _ = improved(cost, matrix, centre, step)
     return matrix

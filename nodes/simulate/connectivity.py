@@ -247,7 +247,7 @@ def network_shares(labels: FineLabels, grid: Grid, cortex: Cortex) -> tuple[NDAr
     """
     grey = tissue_table()[:, 0].astype(bool)[labels.classes]
     names = list(NETWORKS)
-    owner = np.full(N_LABELS, -1)
+    owner = np.full(N_LABELS, -1, np.int8)
     for label, (network, side) in cortex.owners.items():
         owner[label] = 2 * names.index(network) + SIDES.index(side)
     member = np.where(grey, owner[labels.atlas], -1)
