@@ -256,8 +256,8 @@ def keep_slices(low: float, high: float):
     """Keep a share of the slices from `low` to `high`, counted from the feet."""
 
     def harm(clinic, person):
-        for path in (clinic.raw(person), *(p.with_suffix("").with_suffix(".nii.gz")
-                                           for p in maps(clinic, person))):  # fmt: skip
+        images = [path.with_suffix(".nii.gz") for path in maps(clinic, person)]
+        for path in (clinic.raw(person), *images):
             image = nib.load(path)
             n = image.shape[2]
             nib.save(image.slicer[:, :, round(low * n) : round(high * n)], path)
@@ -268,54 +268,34 @@ def keep_slices(low: float, high: float):
     return harm
 
 
-def milliseconds(clinic, person):
-    """The header in ms, and the sidecar silent: all is known."""
-    sidecar(RepetitionTime=None)(clinic, person)
-    change_header(clinic.raw(person), set_tr(1000 * TR, "msec"))
-
-
-def unintended(clinic, person):
-    """The maps do not say which series they are for."""
-    for path in maps(clinic, person):
-        change_sidecar(path, IntendedFor=None, B0FieldIdentifier=None)
-    sidecar(B0FieldSource=None)(clinic, person)
-
-
-def no_slice_times(clinic, person):
-    sidecar(SliceTiming=None)(clinic, person)
-
-
-def six_dimensional(clinic, person):
-    """Two dimensions more, of size 1."""
+def odd(clinic, person):
+    """Known all the same: the TR in ms, two dimensions more of size 1, images that are links."""
 
     def change(header):
+        set_tr(1000 * TR, "msec")(header)
         header["dim"][0] = 6
         header["dim"][5:7] = 1
 
+    sidecar(RepetitionTime=None)(clinic, person)
     change_header(clinic.raw(person), change)
-
-
-def linked(clinic, person):
-    """The images are links to a store, as datalad keeps them."""
     store = clinic.root / "store"
     store.mkdir()
     for path in (clinic.bids / f"sub-{person}").glob("*/*.nii.gz"):
-        path.rename(store / path.name.replace("_", "+"))
-        path.symlink_to(store / path.name.replace("_", "+"))
+        kept = store / path.name.replace("_", "+")  # as datalad keeps them, under another name
+        path.rename(kept)
+        path.symlink_to(kept)
 
 
-def dangling(clinic, person):
-    """A link to what has not been fetched."""
-    path = clinic.raw(person)
-    path.unlink()
-    path.symlink_to(clinic.root / "nowhere" / path.name)
-
-
-def linked_folder(clinic, person):
-    folder = clinic.bids / f"sub-{person}" / "func"
-    folder.rename(clinic.root / "elsewhere")
-    folder.symlink_to(clinic.root / "elsewhere")
+def undeclared(clinic, person):
+    """No slice times, and of the pair of field maps one cannot be read."""
+    sidecar(SliceTiming=None)(clinic, person)
+    maps(clinic, person)[0].with_suffix(".nii.gz").write_text("no image")
 
 
 def joined(clinic, person):
-    second_run(clinic, person)
+    """Two runs, and field maps that do not say which series they are for."""
+    second = second_run(clinic, person)[".json"]
+    for path in second, second.with_name(second.name.replace("run-2", "run-1")):
+        change_sidecar(path, B0FieldSource=None)
+    for path in maps(clinic, person):
+        change_sidecar(path, IntendedFor=None, B0FieldIdentifier=None)
