@@ -532,8 +532,9 @@ def test_the_page_has_a_section_with_pictures_measures_and_notes(page):
     facts = tomllib.loads((DATA / "report.toml").read_text(encoding="utf-8"))
     (title,) = [stream["title"] for stream in facts["stream"] if stream["name"] == "dwi"]
     assert title in read.text
-    for picture in facts["picture"]:
-        assert (picture["title"] in read.text) == (picture["stream"] == "dwi")
+    ours = {picture["title"] for picture in facts["picture"] if picture["stream"] == "dwi"}
+    for picture in facts["picture"]:  # streams may share a title
+        assert (picture["title"] in read.text) == (picture["title"] in ours)
     assert "FA, corticospinal tract" in read.text
 
 
