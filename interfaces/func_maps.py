@@ -41,9 +41,7 @@ class _SplitSeedsOutputSpec(TraitedSpec):
     template_thresholded_files = OutputMultiPath(
         File(exists=True), desc="thresholded r in template space"
     )
-    template_binary_files = OutputMultiPath(
-        File(exists=True), desc="share of voxels over the threshold in template space"
-    )
+    template_binary_files = OutputMultiPath(File(exists=True), desc="share above it, template")
 
 
 class SplitSeeds(CodedInterface):
