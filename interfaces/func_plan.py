@@ -315,7 +315,7 @@ def _run(path: Path, bids_dir: Path) -> FuncRun:
         slice_axis(meta, affine),
         encoding,
         problem,
-        tuple((name, f"{path.name}: {text}") for name, text in notes if text),
+        tuple((name, f"{text} ({path.name})") for name, text in notes if text),
     )
 
 
