@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -21,16 +22,34 @@ from nipype.interfaces.base import (
 from alsflow.interfaces.anat import write_json
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 
+GZIP_LEVEL = 1  # of 9; noise does not get much smaller
+
 
 def copy_whole(source: Path, target: Path) -> None:
-    """Copy a file under a temporary name beside the target, then rename it."""
+    """Copy a file under a temporary name beside the target, then rename it.
+
+    A ``.nii`` whose target is a ``.nii.gz`` is compressed, the same source to the same bytes.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{os.getpid()}.{target.name}")
     try:
-        shutil.copyfile(source, partial)
+        if source.suffix == ".nii" and target.suffix == ".gz":
+            _compress(source, partial)
+        else:
+            shutil.copyfile(source, partial)
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _compress(source: Path, target: Path) -> None:
+    """Compress a file without its name and time in the header."""
+    with (
+        source.open("rb") as plain,
+        target.open("wb") as file,
+        gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as packed,
+    ):
+        shutil.copyfileobj(plain, packed, 1 << 20)
 
 
 class _SaveOutputsInputSpec(DynamicTraitedSpec, CodedInputSpec):

@@ -9,8 +9,10 @@ from typing import cast
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
 from numpy.typing import DTypeLike, NDArray
 
+from alsflow.nodes.anat.conform import check_affine
 from alsflow.nodes.errors import BadInputError
 
 
@@ -27,7 +29,26 @@ def open_image(path: str | Path) -> nib.Nifti1Image:
 def read_grid(path: str | Path) -> tuple[tuple[int, ...], NDArray]:
     """Shape without volumes and affine of an image as stored; refused as by `open_image`."""
     image = open_image(path)
+    check_affine(image.affine)
+    if image.header["sform_code"] == 0:
+        if image.header["qform_code"] == 0:
+            raise BadInputError(
+                "has neither qform nor sform in its header, so that nobody knows which of its "
+                "sides is left; convert it again"
+            )
+        _check_sizes(path, image.header)
     return image.shape[:3], np.asarray(image.affine)
+
+
+def _check_sizes(path: str | Path, header: nib.Nifti1Header) -> None:
+    """Refuse a voxel edge of 0, for which nibabel would put 1 mm."""
+    with ImageOpener(str(path)) as file:
+        stored = type(header).from_fileobj(file, check=False)
+    if (stored["pixdim"][1:4] == 0).any():
+        sizes = " x ".join(f"{size:g}" for size in stored["pixdim"][1:4])
+        raise BadInputError(
+            f"has voxels of {sizes} mm; correct the voxel size in the header, or convert it again"
+        )
 
 
 def load(path: str | Path, dtype: DTypeLike = np.float32) -> tuple[NDArray, nib.Nifti1Image]:

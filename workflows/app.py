@@ -96,6 +96,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
     if not named:
         streams = participant.streams_present(visits, streams)
     settings = replace(settings, modalities=streams)
+    _check_streams(settings)
     tell_selection(selection, settings.bids_dir, verbose)
     validate(settings, sorted({visit.participant for visit in visits}), streams)
     warn_about_participants(settings, visits)
@@ -123,6 +124,15 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
         verbose=verbose,
         report=report,
     )
+
+
+def _check_streams(settings: Settings) -> None:
+    """Stop at settings that would refuse everybody, before hours of other streams have run."""
+    if "func" in settings.modalities:
+        try:
+            import_module("alsflow.workflows.func").check_settings(settings)
+        except BadInputError as error:
+            raise StopRunError(exits.USAGE, f"{str(error).removesuffix('.')}.") from None
 
 
 def run_group(settings: Settings, dry_run: bool) -> int:

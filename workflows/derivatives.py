@@ -19,11 +19,18 @@ BIDS_VERSION = "1.10.0"
 BIDSIGNORE = """\
 *.html
 *_measures.tsv
+*_bold.tsv
 *_boldmap.*
+*_boldref.*
+*_fieldmap.*
+*_mask.tsv
+*_model.json
 *_morph.tsv
 *_qc.json
 *_relmat.tsv
+*_seed-*_mask.*
 *_statmap.*
+*_timeseries.*
 *_vbm.nii.gz
 *_xfm.*
 features*

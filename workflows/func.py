@@ -130,6 +130,12 @@ def init_func_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     return workflow
 
 
+def check_settings(settings: Settings) -> None:
+    """Refuse a preset or seeds that nobody's series could be analysed with."""
+    read_preset(settings.func.denoising)
+    seed_inputs(settings.func.seeds, find_atlas(settings.anat.cortical_atlas))
+
+
 def init_series_wf(plan: FuncPlan, settings: Settings) -> Workflow:
     """From the runs of a visit to one corrected series.
 

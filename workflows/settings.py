@@ -7,6 +7,7 @@ configuration file (TOML, the field names below as keys) and the command line.
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -251,24 +252,34 @@ def _plain(value: Any, hint: Any, name: str) -> Any:
 
 def check(settings: Settings) -> None:
     """Refuse numbers that no run can use."""
+    func, most = settings.func, math.inf
     limits = {
-        "nprocs": (settings.nprocs, 1),
-        "omp_nthreads": (settings.omp_nthreads, 0),
-        "mem_mb": (settings.mem_mb, 100),
-        "random_seed": (settings.random_seed, 0),
-        "anat.template_voxel": (settings.anat.template_voxel, 0.5),
-        "anat.smoothing": (settings.anat.smoothing, 0),
-        "dwi.b_max": (settings.dwi.b_max, 500),
-        "dwi.min_coverage": (settings.dwi.min_coverage, 0),
-        "dwi.max_csf": (settings.dwi.max_csf, 0),
-        "func.censor_fd": (settings.func.censor_fd, 0),
-        "func.threshold": (settings.func.threshold, 0),
-        "func.template_voxel": (settings.func.template_voxel, 0.5),
-        "func.smoothing": (settings.func.smoothing, 0),
+        "nprocs": (settings.nprocs, 1, most),
+        "omp_nthreads": (settings.omp_nthreads, 0, most),
+        "mem_mb": (settings.mem_mb, 100, most),
+        "random_seed": (settings.random_seed, 0, most),
+        "anat.template_voxel": (settings.anat.template_voxel, 0.5, most),
+        "anat.smoothing": (settings.anat.smoothing, 0, most),
+        "dwi.b_max": (settings.dwi.b_max, 500, most),
+        "dwi.min_coverage": (settings.dwi.min_coverage, 0, most),
+        "dwi.max_csf": (settings.dwi.max_csf, 0, most),
+        "func.dummy_scans": (0 if func.dummy_scans == "auto" else func.dummy_scans, 0, most),
+        "func.censor_fd": (func.censor_fd, 0, most),
+        "func.threshold": (func.threshold, 0, 1),
+        "func.template_voxel": (func.template_voxel, 0.5, 8),
+        "func.smoothing": (func.smoothing, 0, 30),
     }
-    for name, (value, least) in limits.items():
+    for name, (value, least, highest) in limits.items():
         if not value >= least:
             raise SettingsError(f"{name} = {value} is below {least}.")
+        if value > highest:
+            raise SettingsError(f"{name} = {value} is above {highest}.")
+    band = func.alff_band
+    if len(band) != 2 or not 0 <= band[0] < band[1]:
+        raise SettingsError(
+            f"func.alff_band = {list(band)} is no band: write its lower and its upper frequency, "
+            "Hz, such as [0.01, 0.08]."
+        )
 
 
 def as_toml(settings: Settings) -> str:

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from alsflow.interfaces.derivatives import SaveOutputs, copy_whole
+from alsflow.interfaces.images import load, save
 
 
 @pytest.fixture
@@ -49,6 +51,22 @@ def test_an_output_that_was_not_made_is_an_error(tmp_path, source):
     with pytest.raises(RuntimeError, match="outputs were not made: table"):
         interface.run(cwd=str(tmp_path))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_called_gz_is_compressed_and_always_to_the_same_bytes(tmp_path):
+    """Series lie uncompressed in the working directory; readers go by the name."""
+    series = np.random.default_rng(1).random((3, 4, 5, 6)).astype(np.float32)
+    found = []
+    for name in ("one.nii", "two.nii"):
+        save(series, np.diag([2, 3, 4, 1]), tmp_path / name)
+        copy_whole(tmp_path / name, tmp_path / "out" / f"{name}.gz")
+        np.testing.assert_array_equal(load(tmp_path / "out" / f"{name}.gz")[0], series)
+        found.append((tmp_path / "out" / f"{name}.gz").read_bytes())
+    assert found[0] == found[1]
+    assert found[0].startswith(b"\x1f\x8b")
+    packed = tmp_path / "out" / "one.nii.gz"
+    copy_whole(packed, tmp_path / "again.nii.gz")  # not twice
+    assert (tmp_path / "again.nii.gz").read_bytes() == packed.read_bytes()
 
 
 def test_a_copy_that_fails_leaves_the_old_file_and_no_part(tmp_path, source, monkeypatch):

@@ -226,7 +226,10 @@ def test_what_was_missing_is_noted(data):
     data.run("task-rest", tr=0.0, SliceTiming=None, NumberOfVolumesDiscardedByScanner=3)
     notes = noted(data.plan())
     assert "2 s taken from the JSON sidecar" in notes["tr"]
-    assert "no SliceTiming" in notes["slice_timing_skipped"]
+    short, _, why = notes["slice_timing_skipped"].partition(": ")
+    assert short == "slice timing skipped"  # what stands beside every value
+    assert "no SliceTiming" in why
+    assert data.series[0].name in why
     assert "3 initial volumes had been discarded by the scanner" in notes["volumes_discarded"]
     assert data.plan().slice_times is None
 

@@ -6,7 +6,7 @@ import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
-import clinic as people
+import dwi_clinic as people
 import nibabel as nib
 import numpy as np
 import pandas as pd
