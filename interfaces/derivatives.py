@@ -18,6 +18,7 @@ from nipype.interfaces.base import (
     isdefined,
     traits,
 )
+from nipype.utils.filemanip import ensure_list
 
 from alsflow.interfaces.anat import write_json
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
@@ -62,6 +63,9 @@ class _SaveOutputsInputSpec(DynamicTraitedSpec, CodedInputSpec):
     members = traits.Dict(
         traits.Str, traits.Dict, hash_files=False, desc="paths by member, of keys of many files"
     )
+    patterns = traits.Dict(
+        traits.Str, traits.Str, desc="what paths of any member look like, of keys of many files"
+    )
     optional = traits.List(traits.Str, desc="keys that need not have been made")
     factual = traits.List(traits.Str, desc="keys whose sidecar also holds facts_file")
     facts_file = File(exists=True, desc="JSON: what was really done")
@@ -76,7 +80,7 @@ class SaveOutputs(CodedInterface):
 
     One input ``<key>_file`` for each key, or a list ``<key>_files`` for a key of many files, one
     for each member, whose name ends with ``_<member>``. What an earlier run left of an output that
-    is optional and was not made now is removed.
+    is optional and was not made now, or of members that are not asked for any more, is removed.
     """
 
     input_spec = _SaveOutputsInputSpec
@@ -106,7 +110,7 @@ class SaveOutputs(CodedInterface):
             facts = json.loads(Path(self.inputs.facts_file).read_text(encoding="utf-8"))
             sidecars = sidecars | {key: sidecars[key] | facts for key in self.inputs.factual}
         written = []
-        for key, target, source in files:
+        for key, target, source in [*files, *self._left_over()]:
             beside = target.with_name(target.name.partition(".")[0] + ".json")
             if source is None:
                 target.unlink(missing_ok=True)
@@ -129,12 +133,24 @@ class SaveOutputs(CodedInterface):
             found.append((key, folder / self.inputs.targets[key], source))
         for key in self._many:
             paths = getattr(self.inputs, f"{key}_files")
-            made = {member_of(path): Path(path) for path in (paths if isdefined(paths) else [])}
+            paths = ensure_list(paths) if isdefined(paths) else []  # nipype unwraps a lone file
+            made = {member_of(path): Path(path) for path in paths}
             targets = self.inputs.members[key]
             if unknown := sorted(set(made) - set(targets)):
                 raise RuntimeError(f"{key} has no member {', '.join(unknown)}")
             found += [(key, folder / target, made.get(name)) for name, target in targets.items()]
         return found
+
+    def _left_over(self) -> list[tuple[str, Path, None]]:
+        """What earlier runs left of members that are not asked for any more."""
+        patterns = self.inputs.patterns if isdefined(self.inputs.patterns) else {}
+        folder = Path(self.inputs.folder)
+        return [
+            (key, path, None)
+            for key, pattern in patterns.items()
+            for path in sorted(folder.glob(pattern))
+            if str(path.relative_to(folder)) not in self.inputs.members[key].values()
+        ]
 
 
 def member_of(path: str | Path) -> str:

@@ -22,13 +22,13 @@ BIDSIGNORE = """\
 *_bold.tsv
 *_boldmap.*
 *_boldref.*
+*_desc-thresholded_mask.*
 *_fieldmap.*
 *_mask.tsv
 *_model.json
 *_morph.tsv
 *_qc.json
 *_relmat.tsv
-*_seed-*_mask.*
 *_statmap.*
 *_timeseries.*
 *_vbm.nii.gz

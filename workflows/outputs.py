@@ -161,6 +161,7 @@ def sink(stream: str, visit: Visit, settings: Settings, *sources: str) -> Node:
                 key: {name: outputs[key]["path"].format(**known, each=name) for name in found}
                 for key, found in many.items()
             },
+            patterns={key: outputs[key]["path"].format(**known, each="*") for key in many},
             sidecars={
                 key: sidecar(entry, known, sources)
                 for key, entry in outputs.items()

@@ -86,7 +86,7 @@ def _methods(settings: Settings, manifest: Manifest, fill: partial[str]) -> str:
         dwi=settings.dwi,
         tracts=tracts,
         func=settings.func,
-        preset=read_preset(settings.func.denoising),
+        preset={"band": None} | read_preset(settings.func.denoising),
         seeds=", ".join(str(seed["name"]) for seed in settings.func.seeds),
     )
 

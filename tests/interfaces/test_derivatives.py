@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from nipype.interfaces.base import traits
 
 from alsflow.interfaces.derivatives import SaveOutputs, copy_whole
 from alsflow.interfaces.images import load, save
@@ -120,6 +121,31 @@ def test_what_is_optional_may_be_missing_and_nothing_old_stands_for_it(tmp_path,
     assert sorted(path.name for path in folder.iterdir()) == [
         "sub-01_seed-left_z.json", "sub-01_seed-left_z.nii.gz",
     ]  # fmt: skip
+
+
+def test_a_lone_file_is_a_member_too(tmp_path, source):
+    """Nipype hands it on without its list."""
+    interface = maps(tmp_path, source, "foot", optional=["z"])
+    interface.inputs.remove_trait("z_files")
+    interface.inputs.add_trait("z_files", traits.Any())
+    interface.inputs.z_files = str(tmp_path / "z_foot.nii.gz")
+    interface.run(cwd=str(tmp_path))
+    folder = tmp_path / "out" / "sub-01" / "func"
+    assert (folder / "sub-01_seed-foot_z.nii.gz").read_text() == "z_foot.nii.gz"
+
+
+def test_what_is_left_of_members_that_are_not_asked_for_any_more_goes(tmp_path, source):
+    folder = tmp_path / "out" / "sub-01" / "func"
+    folder.mkdir(parents=True)
+    other = ["sub-01_seed-hand_r.nii.gz", "sub-02_seed-hand_z.nii.gz"]
+    for name in ("sub-01_seed-hand_z.nii.gz", "sub-01_seed-hand_z.json", *other):
+        (folder / name).write_text("from an earlier run")
+    patterns = {"z": "sub-01/func/sub-01_seed-*_z.nii.gz"}
+    maps(tmp_path, source, "left", "foot", patterns=patterns).run(cwd=str(tmp_path))
+    made = [
+        f"sub-01_seed-{seed}_z.{end}" for seed in ("foot", "left") for end in ("json", "nii.gz")
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*made, *other])
 
 
 def test_a_file_that_belongs_to_no_member_is_an_error(tmp_path, source):

@@ -86,7 +86,8 @@ class Clinic:
 
     def measures(self, person, out="out") -> pd.DataFrame:
         path = self.file(person, f"desc-{self.stream}_measures.tsv", out)
-        table = pd.read_csv(path, sep="\t", keep_default_na=False, na_values={"value": ["n/a"]})
+        table = pd.read_csv(path, sep="\t", keep_default_na=False, dtype={"unit": str},
+                            na_values={"value": ["n/a"]})  # fmt: skip
         return table.set_index("measure")
 
     def quality(self, person, out="out") -> dict:

@@ -286,16 +286,5 @@ def odd(clinic, person):
         path.symlink_to(kept)
 
 
-def undeclared(clinic, person):
-    """No slice times, and of the pair of field maps one cannot be read."""
+def no_slice_times(clinic, person):
     sidecar(SliceTiming=None)(clinic, person)
-    maps(clinic, person)[0].with_suffix(".nii.gz").write_text("no image")
-
-
-def joined(clinic, person):
-    """Two runs, and field maps that do not say which series they are for."""
-    second = second_run(clinic, person)[".json"]
-    for path in second, second.with_name(second.name.replace("run-2", "run-1")):
-        change_sidecar(path, B0FieldSource=None)
-    for path in maps(clinic, person):
-        change_sidecar(path, IntendedFor=None, B0FieldIdentifier=None)
