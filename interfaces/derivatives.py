@@ -64,7 +64,10 @@ class _SaveOutputsInputSpec(DynamicTraitedSpec, CodedInputSpec):
         traits.Str, traits.Dict, hash_files=False, desc="paths by member, of keys of many files"
     )
     patterns = traits.Dict(
-        traits.Str, traits.Str, desc="what paths of any member look like, of keys of many files"
+        traits.Str,
+        traits.Str,
+        hash_files=False,
+        desc="what else earlier runs may have left here, by key",
     )
     optional = traits.List(traits.Str, desc="keys that need not have been made")
     factual = traits.List(traits.Str, desc="keys whose sidecar also holds facts_file")
@@ -80,7 +83,7 @@ class SaveOutputs(CodedInterface):
 
     One input ``<key>_file`` for each key, or a list ``<key>_files`` for a key of many files, one
     for each member, whose name ends with ``_<member>``. What an earlier run left of an output that
-    is optional and was not made now, or of members that are not asked for any more, is removed.
+    is optional and was not made now, or is not asked for any more (`patterns`), is removed.
     """
 
     input_spec = _SaveOutputsInputSpec
@@ -110,7 +113,10 @@ class SaveOutputs(CodedInterface):
             facts = json.loads(Path(self.inputs.facts_file).read_text(encoding="utf-8"))
             sidecars = sidecars | {key: sidecars[key] | facts for key in self.inputs.factual}
         written = []
-        for key, target, source in [*files, *self._left_over()]:
+        for path in self._left_over():
+            path.unlink()
+            _stem(path).with_suffix(".json").unlink(missing_ok=True)
+        for key, target, source in files:
             beside = target.with_name(target.name.partition(".")[0] + ".json")
             if source is None:
                 target.unlink(missing_ok=True)
@@ -141,16 +147,18 @@ class SaveOutputs(CodedInterface):
             found += [(key, folder / target, made.get(name)) for name, target in targets.items()]
         return found
 
-    def _left_over(self) -> list[tuple[str, Path, None]]:
-        """What earlier runs left of members that are not asked for any more."""
+    def _left_over(self) -> list[Path]:
+        """What earlier runs left of outputs and members that are not asked for any more."""
         patterns = self.inputs.patterns if isdefined(self.inputs.patterns) else {}
         folder = Path(self.inputs.folder)
-        return [
-            (key, path, None)
-            for key, pattern in patterns.items()
-            for path in sorted(folder.glob(pattern))
-            if str(path.relative_to(folder)) not in self.inputs.members[key].values()
-        ]
+        kept = {_stem(target) for _, target, _ in self._files()}
+        found = [path for pattern in patterns.values() for path in folder.glob(pattern)]
+        return sorted(path for path in set(found) if _stem(path) not in kept)
+
+
+def _stem(path: Path) -> Path:
+    """Path without its endings: the same for an image and its sidecar."""
+    return path.with_name(path.name.partition(".")[0])
 
 
 def member_of(path: str | Path) -> str:

@@ -161,7 +161,11 @@ def sink(stream: str, visit: Visit, settings: Settings, *sources: str) -> Node:
                 key: {name: outputs[key]["path"].format(**known, each=name) for name in found}
                 for key, found in many.items()
             },
-            patterns={key: outputs[key]["path"].format(**known, each="*") for key in many},
+            patterns={
+                key: entry["path"].format(**known, each="*")
+                for key, entry in declared()[stream].items()
+                if key in many or key not in outputs
+            },
             sidecars={
                 key: sidecar(entry, known, sources)
                 for key, entry in outputs.items()

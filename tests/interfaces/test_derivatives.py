@@ -140,12 +140,19 @@ def test_what_is_left_of_members_that_are_not_asked_for_any_more_goes(tmp_path, 
     other = ["sub-01_seed-hand_r.nii.gz", "sub-02_seed-hand_z.nii.gz"]
     for name in ("sub-01_seed-hand_z.nii.gz", "sub-01_seed-hand_z.json", *other):
         (folder / name).write_text("from an earlier run")
-    patterns = {"z": "sub-01/func/sub-01_seed-*_z.nii.gz"}
+    (folder / "sub-01_shift.nii.gz").write_text("switched off by now")
+    patterns = {
+        "z": "sub-01/func/sub-01_seed-*_z.nii.gz",
+        "shift": "sub-01/func/sub-01_shift.nii.gz",
+        "names": "sub-01/func/sub-01_seed-left_z.tsv",  # as of what is made
+        "table": "sub-01/sub-01_table.tsv",  # the same file by another name
+    }
     maps(tmp_path, source, "left", "foot", patterns=patterns).run(cwd=str(tmp_path))
     made = [
         f"sub-01_seed-{seed}_z.{end}" for seed in ("foot", "left") for end in ("json", "nii.gz")
     ]
     assert sorted(path.name for path in folder.iterdir()) == sorted([*made, *other])
+    assert (tmp_path / "out" / "sub-01" / "sub-01_table.tsv").is_file()
 
 
 def test_a_file_that_belongs_to_no_member_is_an_error(tmp_path, source):

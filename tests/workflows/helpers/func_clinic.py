@@ -21,7 +21,7 @@ from alsflow.nodes.simulate.functional import FunctionalScanner
 __all__ = ["GOOD", "change_sidecar", "make_clinic"]
 
 # A long TR: the default denoising needs some seven minutes, and few volumes are quickly made.
-TR, VOLUMES, SHORT = 4.0, 108, 40
+TR, VOLUMES, SHORT = 5.0, 88, 40
 SCANNER = FunctionalScanner(tsnr=100, motion=0.25, distortion=4, ringing=0, storage="LAS")
 FUNC = FunctionalDesign(VOLUMES, TR, ((4.0, 4.0, 4.0),), SCANNER)
 DESIGN = Design(1, 0, 1, 5, {}, ((3.0, 3.0, 3.0),), func=FUNC)
@@ -149,7 +149,7 @@ def other_tr(clinic, person):
 
 
 def seconds_as_ms(clinic, person):
-    """4000 with the unit s, and no RepetitionTime."""
+    """5000 with the unit s, and no RepetitionTime."""
     sidecar(RepetitionTime=None)(clinic, person)
     change_header(clinic.raw(person), set_tr(1000 * TR))
 
@@ -211,8 +211,8 @@ def other_grid(clinic, person):
 
 def other_tr_of_run(clinic, person):
     files = second_run(clinic, person)
-    change_sidecar(files[".json"], RepetitionTime=4.2)
-    change_header(files[".nii.gz"], set_tr(4.2))
+    change_sidecar(files[".json"], RepetitionTime=5.2)
+    change_header(files[".nii.gz"], set_tr(5.2))
 
 
 def set_zooms(*sizes):
