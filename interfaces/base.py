@@ -13,13 +13,25 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, traits
 
+from alsflow.nodes.errors import BadInputError
+
 PACKAGE = "alsflow"
+
+
+@contextmanager
+def naming(subject: str) -> Iterator[None]:
+    """Put what a refusal is about before its sentence, which begins with the verb."""
+    try:
+        yield
+    except BadInputError as error:
+        raise BadInputError(f"{subject} {error}") from error
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

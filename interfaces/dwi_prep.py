@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -15,7 +13,7 @@ from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, isdefine
 from numpy.typing import NDArray
 
 from alsflow.interfaces.anat import read_volume, write_json
-from alsflow.interfaces.base import CodedInputSpec, CodedInterface
+from alsflow.interfaces.base import CodedInputSpec, CodedInterface, naming
 from alsflow.interfaces.images import load, save
 from alsflow.interfaces.volumes import write_table
 from alsflow.nodes.dwi import denoise, drift
@@ -49,15 +47,6 @@ MAPS = {
     "residual": "residual",
     "negative_eigenvalues": "negative",
 }
-
-
-@contextmanager
-def naming(subject: str) -> Iterator[None]:
-    """Put what a refusal is about before its sentence, which begins with the verb."""
-    try:
-        yield
-    except BadInputError as error:
-        raise BadInputError(f"{subject} {error}") from error
 
 
 def read_numbers(path: str | Path) -> NDArray:

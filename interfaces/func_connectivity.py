@@ -19,8 +19,7 @@ from nipype.interfaces.base import (
 from numpy.typing import NDArray
 
 from alsflow.interfaces.anat import write_json
-from alsflow.interfaces.base import CodedInputSpec, CodedInterface
-from alsflow.interfaces.dwi_prep import naming
+from alsflow.interfaces.base import CodedInputSpec, CodedInterface, naming
 from alsflow.interfaces.images import load, save
 from alsflow.interfaces.template import template_file
 from alsflow.interfaces.volumes import write_table

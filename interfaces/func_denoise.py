@@ -14,8 +14,8 @@ from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 from numpy.typing import NDArray
 
 from alsflow.interfaces.anat import write_json
-from alsflow.interfaces.base import CodedInputSpec, CodedInterface
-from alsflow.interfaces.dwi_prep import naming
+from alsflow.interfaces.base import CodedInputSpec, CodedInterface, naming
+from alsflow.interfaces.func_prep import read_load_info
 from alsflow.interfaces.images import load, save
 from alsflow.interfaces.volumes import write_table
 from alsflow.nodes.errors import BadInputError
@@ -57,11 +57,6 @@ def read_preset(name: str) -> dict[str, Any]:
         raise BadInputError(f"{path.name} cannot be read ({error}); check the path") from error
     with naming(path.name):
         return preset_content(load_preset(text, path.stem))
-
-
-def run_numbers(info: dict[str, Any]) -> NDArray:
-    """Run (n,) of each volume, from what `LoadBold` wrote."""
-    return np.repeat(np.arange(len(info["volumes"])), info["volumes"])
 
 
 def read_confounds(path: str | Path) -> pd.DataFrame:
@@ -117,7 +112,7 @@ class FindConfounds(CodedInterface):
         series, image = load(self.inputs.bold_file)
         mask, _ = load(self.inputs.mask_file)
         tissue, _ = load(self.inputs.tissue_file)
-        info = json.loads(Path(self.inputs.load_info_file).read_text())
+        runs, tr = read_load_info(self.inputs.load_info_file)
         motion = json.loads(Path(self.inputs.motion_file).read_text())
         with naming(SERIES):
             found = find_confounds(
@@ -126,8 +121,8 @@ class FindConfounds(CodedInterface):
                 mask > 0,
                 tissue,
                 np.array(motion["head_to_volume"], float),
-                run_numbers(info),
-                float(info["tr"]),
+                runs,
+                tr,
                 fd_limit=self.inputs.fd_limit,
                 dvars_limit=self.inputs.dvars_limit,
             )
@@ -137,7 +132,7 @@ class FindConfounds(CodedInterface):
             _exact(found.table), folder / "confounds.tsv"
         )
         self._results["sidecar_file"] = write_json(
-            {"RepetitionTime": info["tr"]} | sidecar | {"NoiseMasks": summary["masks"]},
+            {"RepetitionTime": tr} | sidecar | {"NoiseMasks": summary["masks"]},
             folder / "confounds.json",
         )
         self._results["tsnr_file"] = save(found.tsnr, image.affine, folder / "tsnr.nii.gz")
@@ -195,8 +190,7 @@ class DenoiseBold(CodedInterface):
 
     def _run_interface(self, runtime):
         folder = Path(runtime.cwd)
-        load_info = json.loads(Path(self.inputs.load_info_file).read_text())
-        tr, runs = float(load_info["tr"]), run_numbers(load_info)
+        runs, tr = read_load_info(self.inputs.load_info_file)
         name = self.inputs.preset.get("name", "of the settings")
         with naming(f"the denoising preset {name}"):
             preset = load_preset(self.inputs.preset, name)
@@ -212,7 +206,7 @@ class DenoiseBold(CodedInterface):
         if reason is None and (reason := unavailable(preset, parts, self._mask_sizes())):
             freedom = None  # what is not there was not counted
         if reason is None:
-            self._write_residuals(projection, folder)
+            self._write_residuals(projection, tr, folder)
         rows = {"volume": np.arange(len(runs)), "run": runs, "kept": keep.astype(int)}
         self._results["kept_file"] = write_table(pd.DataFrame(rows), folder / "kept.tsv")
         info = _denoise_info(preset, keep, freedom, reason)
@@ -238,7 +232,7 @@ class DenoiseBold(CodedInterface):
         masks = json.loads(Path(self.inputs.confounds_info_file).read_text())["masks"]
         return {name: mask["voxels"] for name, mask in masks.items()}
 
-    def _write_residuals(self, projection, folder: Path) -> None:
+    def _write_residuals(self, projection, tr: float, folder: Path) -> None:
         """Both residuals on the grid of the series, 0 outside the brain."""
         series, image = load(self.inputs.bold_file)
         mask = load(self.inputs.mask_file)[0] > 0
@@ -252,7 +246,8 @@ class DenoiseBold(CodedInterface):
         for name, values in zip(names, found, strict=True):
             volume = np.zeros((*mask.shape, values.shape[1]), np.float32, order="F")
             volume[mask] = values
-            self._results[f"{name}_file"] = save(volume, image.affine, folder / f"{name}.nii")
+            path = folder / f"{name}.nii"
+            self._results[f"{name}_file"] = save(volume, image.affine, path, tr=tr)
 
 
 def _denoise_info(

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from alsflow.interfaces.anat import write_json
-from alsflow.interfaces.base import CodedInputSpec, CodedInterface
+from alsflow.interfaces.base import CodedInputSpec, CodedInterface, naming
 from alsflow.interfaces.distortion import field_of_map, read_first
-from alsflow.interfaces.dwi_prep import naming
 from alsflow.interfaces.images import load, save
 from alsflow.nodes.distortion.gre import field_from_phase, hz_from_shift
 from alsflow.nodes.distortion.pair import PairField, describe, field_from_pair, readout_ratio
@@ -111,7 +110,10 @@ class FieldForBold(CodedInterface):
         found, ratio = self._paired(plus, affine, inputs.pair_axis)
         encoding = PhaseEncoding(inputs.pair_axis, inputs.pair_sign, inputs.plus_readout)
         field = hz_from_shift(found.shift, encoding, affine)
-        info = {f"pair_{name}": value for name, value in describe(found, affine).items()}
+        info = {
+            name if name.startswith("r_") else f"pair_{name}": value
+            for name, value in describe(found, affine).items()
+        }
         return Known(field, found.corrected_plus, affine), {"readout_ratio": ratio} | info
 
     def _from_map(self) -> tuple[Known, dict[str, Any]]:

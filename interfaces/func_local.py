@@ -12,8 +12,8 @@ from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 from numpy.typing import NDArray
 
 from alsflow.interfaces.anat import write_json
-from alsflow.interfaces.base import CodedInputSpec, CodedInterface
-from alsflow.interfaces.dwi_prep import naming
+from alsflow.interfaces.base import CodedInputSpec, CodedInterface, naming
+from alsflow.interfaces.func_prep import read_load_info
 from alsflow.interfaces.images import load, save_like
 from alsflow.interfaces.report import require_same_grid
 from alsflow.interfaces.volumes import write_table
@@ -47,11 +47,6 @@ def read_kept(path: Any, count: int) -> NDArray:
             f"{Path(path).name} does not say for each of {count} volumes whether it was kept"
         )
     return table["kept"].to_numpy(int) > 0
-
-
-def read_runs(info: dict[str, Any]) -> NDArray:
-    """Run (n,) of every volume, from 0, as loading the series has noted."""
-    return np.repeat(np.arange(len(info["volumes"])), info["volumes"])
 
 
 def fitting(path: str, series: NDArray, kept: NDArray) -> NDArray:
@@ -100,7 +95,7 @@ class MeasureAlff(CodedInterface):
         if not isdefined(inputs.unfiltered_file):
             return self._without(runtime, reason_of(inputs.denoise_info_file))
         load_info = read_json(inputs.load_info_file)
-        runs = read_runs(load_info)
+        runs, tr = read_load_info(inputs.load_info_file)
         kept = read_kept(inputs.kept_file, len(runs))
         data, image = load(inputs.unfiltered_file)
         mask, mask_image = load(inputs.mask_file)
@@ -110,7 +105,7 @@ class MeasureAlff(CodedInterface):
         series = np.zeros((int(brain.sum()), len(kept)), np.float32)
         series[:, kept] = data[brain][:, places]
         with naming(SERIES):
-            found = measure_alff(series, kept, runs, load_info["tr"], inputs.band)
+            found = measure_alff(series, kept, runs, tr, inputs.band)
         if not found.runs:
             return self._without(runtime, "; ".join(found.notes))
         for name, values in (("alff", found.alff), ("falff", found.falff)):
@@ -176,7 +171,7 @@ class MeasureReho(CodedInterface):
             info = {"done": False, "reason": reason_of(inputs.denoise_info_file)}
             self._results["info_file"] = write_json(info, folder / "reho.json")
             return runtime
-        runs = read_runs(read_json(inputs.load_info_file))
+        runs, _ = read_load_info(inputs.load_info_file)
         kept = read_kept(inputs.kept_file, len(runs))
         data, image = load(inputs.denoised_file)
         mask, mask_image = load(inputs.mask_file)

@@ -33,13 +33,15 @@ class _SplitSeedsInputSpec(CodedInputSpec):
 
 class _SplitSeedsOutputSpec(TraitedSpec):
     r_files = OutputMultiPath(File(exists=True), desc="one map per seed that there is")
-    z_files = OutputMultiPath(File(exists=True))
-    thresholded_files = OutputMultiPath(File(exists=True))
-    binary_files = OutputMultiPath(File(exists=True))
-    template_r_files = OutputMultiPath(File(exists=True))
-    template_z_files = OutputMultiPath(File(exists=True))
-    template_thresholded_files = OutputMultiPath(File(exists=True))
-    template_binary_files = OutputMultiPath(File(exists=True))
+    z_files = OutputMultiPath(File(exists=True), desc="Fisher's z of it")
+    thresholded_files = OutputMultiPath(File(exists=True), desc="r where it reaches the threshold")
+    binary_files = OutputMultiPath(File(exists=True), desc="where it reaches the threshold")
+    template_r_files = OutputMultiPath(File(exists=True), desc="r in template space")
+    template_z_files = OutputMultiPath(File(exists=True), desc="z in template space")
+    template_thresholded_files = OutputMultiPath(
+        File(exists=True), desc="thresholded r in template space"
+    )
+    template_binary_files = OutputMultiPath(File(exists=True), desc="share above it, template")
 
 
 class SplitSeeds(CodedInterface):
@@ -77,9 +79,9 @@ class _NameMapsInputSpec(CodedInputSpec):
 
 
 class _NameMapsOutputSpec(TraitedSpec):
-    alff_file = File(exists=True)
-    falff_file = File(exists=True)
-    reho_file = File(exists=True)
+    alff_file = File(exists=True, desc="amplitude of low-frequency fluctuations")
+    falff_file = File(exists=True, desc="its share of all frequencies")
+    reho_file = File(exists=True, desc="regional homogeneity")
 
 
 class NameMaps(CodedInterface):

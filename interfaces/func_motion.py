@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from alsflow.interfaces.anat import write_json
-from alsflow.interfaces.base import CodedInputSpec, CodedInterface
-from alsflow.interfaces.dwi_prep import naming
+from alsflow.interfaces.base import CodedInputSpec, CodedInterface, naming
+from alsflow.interfaces.func_prep import read_load_info
 from alsflow.interfaces.images import load, save, write_image
 from alsflow.nodes.epi.motion_metrics import framewise_displacement, rms_displacement
 from alsflow.nodes.func.realign import Realignment, realign
@@ -22,12 +22,6 @@ from alsflow.nodes.func.slice_timing import correct_slice_timing
 
 SERIES = "the functional series"  # subject of sentences on what came of several runs
 METHOD = "rigid; Gauss-Newton on one volume, then twice on the weighted mean of all; Tukey weights"
-
-
-def read_load_info(path: str | Path) -> tuple[NDArray, float]:
-    """Run of each volume, (n,) from 0, and the repetition time, s, of a joined series."""
-    info = json.loads(Path(path).read_text(encoding="utf-8"))
-    return np.repeat(np.arange(len(info["volumes"])), info["volumes"]), float(info["tr"])
 
 
 def read_poses(path: str | Path) -> NDArray:

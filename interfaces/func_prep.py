@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +10,20 @@ from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, traits
 from numpy.typing import NDArray
 
 from alsflow.interfaces.anat import read_volume, write_json
-from alsflow.interfaces.base import CodedInputSpec, CodedInterface
-from alsflow.interfaces.dwi_prep import naming
+from alsflow.interfaces.base import CodedInputSpec, CodedInterface, naming
 from alsflow.interfaces.images import load, save
 from alsflow.nodes.epi.series import check_series_grid
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.func.brain_mask import find_brain, mean_volume
 from alsflow.nodes.func.series import check_length, conform_bold
+from alsflow.nodes.func.steady_state import count_initial
 from alsflow.nodes.geometry import same_grid, voxel_sizes, voxel_volume
 
 
-def count_initial(signal: NDArray) -> int:
-    """Volumes before the steady state; see `nodes.func.steady_state`."""
-    module = importlib.import_module("alsflow.nodes.func.steady_state")
-    return int(module.count_initial(signal))
+def read_load_info(path: str | Path) -> tuple[NDArray, float]:
+    """Run of each volume, (n,) from 0, and the repetition time, s, of a joined series."""
+    info = json.loads(Path(path).read_text(encoding="utf-8"))
+    return np.repeat(np.arange(len(info["volumes"])), info["volumes"]), float(info["tr"])
 
 
 class _LoadBoldInputSpec(CodedInputSpec):
@@ -45,7 +45,7 @@ class LoadBold(CodedInterface):
 
     input_spec = _LoadBoldInputSpec
     output_spec = _LoadBoldOutputSpec
-    _code = (conform_bold, check_series_grid)
+    _code = (conform_bold, check_series_grid, count_initial)
 
     def _run_interface(self, runtime):
         paths = [Path(path) for path in self.inputs.in_files]

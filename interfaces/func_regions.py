@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from alsflow.interfaces.anat import read_volume, write_json
 from alsflow.interfaces.atlas import SPACES, Atlas
-from alsflow.interfaces.base import CodedInputSpec, CodedInterface
-from alsflow.interfaces.dwi_prep import naming
+from alsflow.interfaces.base import CodedInputSpec, CodedInterface, naming
 from alsflow.interfaces.images import load, save
 from alsflow.interfaces.volumes import write_table
 from alsflow.interfaces.warps import load_warp

@@ -4,69 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-import nibabel as nib
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
-from numpy.typing import NDArray
-from PIL import Image
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
+from alsflow.interfaces.drawing import Drawing, on_grid, read_table
 from alsflow.interfaces.images import load
-from alsflow.interfaces.report import pixels, require_same_grid, write_smallest
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.report.diffusion import draw_colour_fa, draw_edges, draw_tracts
 from alsflow.nodes.report.diffusion_charts import draw_histograms, draw_motion, draw_profiles
 
-COLOURS = (256, 128, 64)  # the first number whose file is small enough is taken
-STEP = 5  # levels of 255, which it divides
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z",
           "framewise_displacement", "outlier_slices", "b0")  # fmt: skip
 PROFILE = ("tract", "side", "metric", "node", "mean", "sd")
-
-
-def save_colour_png(figure: Figure, path: str | Path) -> str:
-    """Write a figure in its own best colours as PNG; see `write_smallest`."""
-    # fewer colours to choose from: ten times faster, and no difference to the eye
-    picture = pixels(figure).point(lambda level: round(level / STEP) * STEP)
-    method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
-    variants = (picture.quantize(colours, method=method, dither=dither) for colours in COLOURS)
-    return write_smallest(variants, path)
-
-
-def read_table(path: str | Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Table with the columns that a picture needs; ``n/a`` is missing."""
-    table = pd.read_csv(path, sep="\t", na_values="n/a")
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise BadInputError(f"{Path(path).name} has no column {', '.join(missing)}")
-    return table
-
-
-def on_grid(path: str, grid: nib.Nifti1Image) -> NDArray:
-    """Image that must lie on a grid."""
-    data, image = load(path)
-    require_same_grid(grid, image)
-    return data
-
-
-class _Drawing:
-    """Draws figures with no regard to what a user's matplotlibrc says."""
-
-    _results: dict[str, str]
-
-    def _figures(self) -> dict[str, Figure]:
-        raise NotImplementedError
-
-    def _run_interface(self, runtime):
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            for name, figure in self._figures().items():
-                path = Path(runtime.cwd) / f"{name}.png"
-                self._results[f"{name}_file"] = save_colour_png(figure, path)
-        return runtime
 
 
 class _DrawTensorInputSpec(CodedInputSpec):
@@ -83,7 +34,7 @@ class _DrawTensorOutputSpec(TraitedSpec):
     histogram_file = File(exists=True, desc="histograms of FA and MD in the brain, PNG")
 
 
-class DrawTensor(_Drawing, CodedInterface):
+class DrawTensor(Drawing, CodedInterface):
     """Draw the tensor maps; see `nodes.report.diffusion`."""
 
     input_spec = _DrawTensorInputSpec
@@ -117,7 +68,7 @@ class _DrawTractsOutputSpec(TraitedSpec):
     tracts_file = File(exists=True, desc="tracts over FA, PNG")
 
 
-class DrawTracts(_Drawing, CodedInterface):
+class DrawTracts(Drawing, CodedInterface):
     """Draw tracts over the anisotropy; see `nodes.report.diffusion`."""
 
     input_spec = _DrawTractsInputSpec
@@ -150,7 +101,7 @@ class _DrawProfilesOutputSpec(TraitedSpec):
     profiles_file = File(exists=True, desc="measures along tracts, PNG")
 
 
-class DrawProfiles(_Drawing, CodedInterface):
+class DrawProfiles(Drawing, CodedInterface):
     """Draw measures along tracts; see `nodes.report.diffusion_charts`."""
 
     input_spec = _DrawProfilesInputSpec
@@ -174,7 +125,7 @@ class _DrawDistortionOutputSpec(TraitedSpec):
     edges_file = File(exists=True, desc="T1w tissue borders over the b=0 images, PNG")
 
 
-class DrawDistortion(_Drawing, CodedInterface):
+class DrawDistortion(Drawing, CodedInterface):
     """Draw T1w tissue borders over b=0 images; see `nodes.report.diffusion`."""
 
     input_spec = _DrawDistortionInputSpec
@@ -201,7 +152,7 @@ class _DrawMotionOutputSpec(TraitedSpec):
     motion_file = File(exists=True, desc="movement and lost slices over the series, PNG")
 
 
-class DrawMotion(_Drawing, CodedInterface):
+class DrawMotion(Drawing, CodedInterface):
     """Draw the movement of the head; see `nodes.report.diffusion_charts`."""
 
     input_spec = _DrawMotionInputSpec

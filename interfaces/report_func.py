@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from alsflow.interfaces.anat import DEEP_GREY
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
+from alsflow.interfaces.drawing import Drawing, on_grid, read_table
 from alsflow.interfaces.func_local import fitting, read_json, read_kept
 from alsflow.interfaces.images import load
-from alsflow.interfaces.report_dwi import _Drawing, on_grid, read_table
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.report.diffusion import draw_edges
 from alsflow.nodes.report.functional import (
@@ -64,7 +64,7 @@ class _DrawCarpetOutputSpec(TraitedSpec):
     carpet_file = File(exists=True, desc="motion over the series of all tissues, PNG")
 
 
-class DrawCarpet(_Drawing, CodedInterface):
+class DrawCarpet(Drawing, CodedInterface):
     """Draw motion and carpet, without a denoised series the one before alone.
 
     See `nodes.report.functional_charts`.
@@ -122,7 +122,7 @@ class _DrawRegistrationOutputSpec(TraitedSpec):
     edges_file = File(exists=True, desc="T1w tissue borders over the mean images, PNG")
 
 
-class DrawRegistration(_Drawing, CodedInterface):
+class DrawRegistration(Drawing, CodedInterface):
     """Draw T1w tissue borders over mean echo-planar images; see `nodes.report.diffusion`."""
 
     input_spec = _DrawRegistrationInputSpec
@@ -148,7 +148,7 @@ class _SeedsInputSpec(CodedInputSpec):
     seeds_table_file = File(exists=True, mandatory=True, desc="TSV: volume, name of each seed")
 
 
-class _SeedDrawing(_Drawing):
+class _SeedDrawing(Drawing):
     """What pictures with seeds read."""
 
     def _read(self) -> tuple[NDArray, NDArray, NDArray, dict[str, tuple[int, NDArray]]]:
@@ -236,7 +236,7 @@ class _DrawLocalOutputSpec(TraitedSpec):
     local_file = File(exists=True, desc="local measures over the mean image, PNG")
 
 
-class DrawLocal(_Drawing, CodedInterface):
+class DrawLocal(Drawing, CodedInterface):
     """Draw the local measures that there are; see `nodes.report.functional`."""
 
     input_spec = _DrawLocalInputSpec
@@ -262,7 +262,7 @@ class _DrawMatrixOutputSpec(TraitedSpec):
     matrix_file = File(exists=True, desc="correlations of all regions, PNG")
 
 
-class DrawMatrix(_Drawing, CodedInterface):
+class DrawMatrix(Drawing, CodedInterface):
     """Draw the correlations of regions; see `nodes.report.functional_charts`."""
 
     input_spec = _DrawMatrixInputSpec
@@ -289,7 +289,7 @@ class _DrawTsnrOutputSpec(TraitedSpec):
     tsnr_file = File(exists=True, desc="temporal signal-to-noise ratio of the brain, PNG")
 
 
-class DrawTsnr(_Drawing, CodedInterface):
+class DrawTsnr(Drawing, CodedInterface):
     """Draw the temporal signal-to-noise ratio; see `nodes.report.functional`."""
 
     input_spec = _DrawTsnrInputSpec

@@ -42,7 +42,7 @@ def names(stream: str, visit: Visit, settings: Settings) -> dict[str, Any]:
         "smoothing": settings.anat.smoothing,
         "tract_atlas": resolve_tract_atlas(settings.dwi.tract_atlas),
         "fit": settings.dwi.fit,
-        "denoising": settings.func.denoising,
+        "denoising": Path(settings.func.denoising).stem,
         "threshold": settings.func.threshold,
         "map_smoothing": settings.func.smoothing,
         "resolution": f"{settings.func.template_voxel:g}".replace(".", "p"),

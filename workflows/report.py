@@ -124,6 +124,7 @@ def _stream(
     quality = files.read_quality(find(f"{start}_qc.json"))
     table = files.read_measures(find(f"{start}_measures.tsv"))
     rows = pages.measure_rows(table, _known())
+    columns, sided = pages.sided_table(rows)
     return Stream(
         title=about.get("title", entry.stream),
         state=entry.state,
@@ -137,8 +138,8 @@ def _stream(
         regions=pages.region_rows(rows, _region_labels()),
         sided_title=about.get("sided_title", ""),
         sided_of=about.get("sided_of", ""),
-        sided_columns=pages.SIDED_COLUMNS,
-        sided=pages.sided_rows(rows),
+        sided_columns=columns,
+        sided=sided,
         missing=pages.missing_rows(rows),
         pictures=_pictures(folder, visit, entry.stream, facts),
     )

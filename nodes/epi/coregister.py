@@ -47,6 +47,10 @@ GUARD = 0.5  # weight of the first cost beside the second
 LEAST_BOUNDARY = 500  # points of the border in view
 LEAST_RIGHT = 0.72  # share of them with the sign that most have
 LEAST_DICE = 0.75  # of the two brains in the field of view
+# Where grey and white matter hardly differ, as in BOLD images of short repetition time, the border
+# proves little. Then a place counts that two starts lead to, if the brains overlap well.
+LEAST_RIGHT_TWICE, LEAST_DICE_TWICE = 0.62, 0.85
+MOST_APART = 1.0  # mm between the two places, mean over the brain
 Start = Literal["auto", "header", "centres"]
 Cost = Callable[[NDArray], float]
 Contrast = Literal["auto", "grey_bright", "white_bright"]
@@ -64,7 +68,8 @@ class Coregistration:
         ``header`` or ``centres``: what the alignment began from.
     metrics : dict
         See `quality`; and ``explained_before``, ``explained_after``: variance explained by tissue
-        at the header's alignment and at the one found.
+        at the header's alignment and at the one found; where there was doubt ``starts_apart``,
+        mm between the places that two starts led to.
     flags : list of Flag
         Why the alignment should not be used; empty when it may.
     """
@@ -364,7 +369,20 @@ def coregister(
     matrix, sign = _refined(reference, affine, border, starts, centre, fine, contrast)
     metrics = {"explained_before": 1 - before, "explained_after": 1 - fine(matrix)}
     metrics |= quality(reference, affine, mask, brain, t1w_affine, border, matrix, sign)
-    return Coregistration(matrix, chosen, metrics, judge(metrics))
+    flags = judge(metrics)
+    if flags and len(ends) > 1:
+        other = ends[next(name for name in ends if name != chosen)][0]
+        again, _ = _refined(reference, affine, border, [other], centre, fine, contrast)
+        metrics["starts_apart"] = _apart(matrix, again, affine, mask)
+        flags = judge(metrics)
+    return Coregistration(matrix, chosen, metrics, flags)
+
+
+def _apart(first: NDArray, second: NDArray, affine: NDArray, mask: NDArray) -> float:
+    """Mean distance between the places that two matrices give the voxels of a mask, mm."""
+    points = apply_affine(affine, np.argwhere(mask)[::31].T)
+    away = apply_affine(first, points) - apply_affine(second, points)
+    return float(np.sqrt((away**2).sum(axis=0)).mean())
 
 
 def _check(reference: NDArray, mask: NDArray, *head: NDArray) -> None:
@@ -517,11 +535,19 @@ def quality(
 
 
 def judge(metrics: dict[str, float]) -> list[Flag]:
-    """Reasons why an alignment should not be used; empty when it may."""
+    """Reasons why an alignment should not be used; empty when it may.
+
+    ``starts_apart``, mm, is known where two starts were followed to their end.
+    """
     points, right = metrics["boundary_points"], metrics["boundary_right"]
+    twice = (
+        right >= LEAST_RIGHT_TWICE
+        and metrics["mask_dice"] >= LEAST_DICE_TWICE
+        and metrics.get("starts_apart", np.inf) <= MOST_APART
+    )
     if points < LEAST_BOUNDARY:
         reasons = [f"only {points:.0f} points of the border of grey and white matter are in view"]
-    elif not right >= LEAST_RIGHT:
+    elif not (right >= LEAST_RIGHT or twice):
         share = f"{right:.0%}" if np.isfinite(right) else "none"
         reasons = [f"grey and white matter differ as they should at only {share} of their border"]
     else:

@@ -20,7 +20,7 @@ REGION_COLUMNS = {
 }
 # measures of which there is one for each side of a tract or region
 SIDED = re.compile(
-    r"((?P<metric>fa|md|ad|rd)_(?P<place>.+_tract)|(?P<local>alff|falff|reho)_(?P<region>.+))"
+    r"((?P<metric>fa|md|ad|rd)_(?P<place>.+_tract)|(?P<local>alff|falff|reho|fc_precentral)_(?P<region>.+))"
     r"_(?P<what>left|right|both|asymmetry)"
 )
 SIDED_COLUMNS = ("left", "right", "both", "asymmetry")
@@ -145,8 +145,8 @@ def summary_rows(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if not (REGIONAL.fullmatch(row.name) or SIDED.fullmatch(row.name))]
 
 
-def sided_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """One row per metric and tract or region, its cells in the order of `SIDED_COLUMNS`.
+def sided_table(rows: Iterable[Row]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns of `SIDED_COLUMNS` that there are, and one row per metric and tract or region.
 
     Diffusivities are shown in 10-3 mm2/s; a cell that is no measure stays empty.
     """
@@ -156,13 +156,14 @@ def sided_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
         if match:
             key = (match["metric"] or match["local"], match["place"] or match["region"])
             found.setdefault(key, {})[match["what"]] = row
-    return [
+    columns = [what for what in SIDED_COLUMNS if any(what in cells for cells in found.values())]
+    return columns, [
         {
             "label": _sided_label(cells),
             "unit": MICRO if any(row.unit == DIFFUSIVITY for row in cells.values()) else "",
             "cells": [
                 _cell(_in_micro(cells[what])) if what in cells else {"shown": "", "qc": ""}
-                for what in SIDED_COLUMNS
+                for what in columns
             ],
         }
         for cells in found.values()

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from alsflow.interfaces.base import naming
 from alsflow.interfaces.dwi_measures import MeasureDwi
 from alsflow.interfaces.dwi_motion import _done
-from alsflow.interfaces.dwi_prep import naming
 from alsflow.nodes.dwi.estimate import MotionEstimate, no_motion
 from alsflow.nodes.errors import BadInputError
 

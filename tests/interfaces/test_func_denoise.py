@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -176,6 +177,14 @@ def test_censored_volumes_are_left_out(inputs, found, tmp_path):
         [voxel[:first] - voxel[:first].mean(), voxel[first:] - voxel[first:].mean()]
     )
     np.testing.assert_allclose(data[3, 4, 5], expected, atol=1e-3)
+
+
+def test_the_header_keeps_the_time_between_volumes(inputs, found, tmp_path):
+    out, _ = cleaned(inputs, found, tmp_path / "clean", read_preset("calsnic"))
+    for path in (out.denoised_file, out.unfiltered_file):
+        header = nib.load(path).header
+        assert header.get_zooms()[3] == pytest.approx(TR)
+        assert header.get_xyzt_units() == ("mm", "sec")
 
 
 def test_too_little_left(inputs, found, tmp_path):

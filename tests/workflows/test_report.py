@@ -16,7 +16,7 @@ from alsflow.nodes.report.pages import (
     metric_rows,
     number,
     region_rows,
-    sided_rows,
+    sided_table,
     summary_rows,
     text_blocks,
 )
@@ -324,10 +324,11 @@ def test_tract_cells_stand_in_their_columns_and_in_readable_units():
         PageRow("fa_corticospinal_tract_asymmetry", "", "0.015", "1", "ok"),
         PageRow("tiv", "", "1500"),
     ]
-    md, fa = sided_rows(rows)
-    assert [cell["shown"] for cell in md["cells"]] == ["n/a", "", "0.7391", ""]
+    columns, (md, fa) = sided_table(rows)
+    assert columns == ["left", "both", "asymmetry"]
+    assert [cell["shown"] for cell in md["cells"]] == ["n/a", "0.7391", ""]
     assert "mm" in md["unit"]
-    assert [cell["shown"] for cell in fa["cells"]] == ["", "", "", "0.015"]
+    assert [cell["shown"] for cell in fa["cells"]] == ["", "", "0.015"]
     assert [row.name for row in summary_rows(rows)] == ["tiv"]
 
 
@@ -338,9 +339,10 @@ def test_local_measures_stand_in_one_row_per_region():
         PageRow("reho_striatum_right", "ReHo, striatum, right", "-0.1", "1"),
         PageRow("fc_motor_interhemispheric", "FC", "0.7", "1"),
     ]
-    alff, reho = sided_rows(rows)
+    columns, (alff, reho) = sided_table(rows)
+    assert columns == ["left", "right", "both"]
     assert (alff["label"], reho["label"]) == ("ALFF, superior frontal gyrus", "ReHo, striatum")
-    assert [cell["shown"] for cell in alff["cells"]] == ["0.4", "", "0.5", ""]
+    assert [cell["shown"] for cell in alff["cells"]] == ["0.4", "", "0.5"]
     assert [row.name for row in summary_rows(rows)] == ["fc_motor_interhemispheric"]
 
 

@@ -131,6 +131,10 @@ def test_a_wrong_place_is_flagged(head, shift, turn):
         ({"boundary_right": np.nan}, "border"),
         ({"boundary_points": 499.0}, "only 499 points"),
         ({"mask_dice": 0.74}, "0.74"),
+        ({"boundary_right": 0.62, "starts_apart": 1.0, "mask_dice": 0.85}, None),
+        ({"boundary_right": 0.61, "starts_apart": 1.0, "mask_dice": 0.85}, "61%"),
+        ({"boundary_right": 0.62, "starts_apart": 1.1, "mask_dice": 0.85}, "62%"),
+        ({"boundary_right": 0.62, "starts_apart": 1.0, "mask_dice": 0.84}, "62%"),
     ],
 )
 def test_the_edges_of_the_limits(change, words):
