@@ -270,7 +270,7 @@ def _info(
         ],
         "motor_coverage": round(motor.coverage, 4) if motor is not None and known else None,
         "notes": [
-            f"a seed is not available: {area.reason}"
+            f"the seed {area.name} is not available: {area.reason}"
             for area in placed if area.reason and area.reason != NO_VOXEL
         ],
     }  # fmt: skip
