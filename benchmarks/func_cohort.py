@@ -6,8 +6,9 @@
 
 `judge` prints, for each person, the area under the ROC curve with which the map of the left
 precentral seed tells the voxels of the motor and of the somatomotor network from other grey
-matter, and measured beside true connectivity; then the effect of the group on the measured and on
-the true values with its confidence interval.
+matter, and measured beside true connectivity; then the same of the mean of all maps in template
+space, and the effect of the group on the measured and on the true values with its confidence
+interval.
 """
 
 from __future__ import annotations
@@ -23,12 +24,19 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage, stats
 
+from alsflow.interfaces.atlas import find_atlas
+from alsflow.interfaces.images import load
 from alsflow.interfaces.simulate import write_cohort
+from alsflow.interfaces.template import template_file
+from alsflow.nodes.atlas import fill_gaps
+from alsflow.nodes.geometry import resample
 from alsflow.nodes.simulate.cohort import DEFAULT_NETWORK_EFFECTS, Design, FunctionalDesign
+from alsflow.nodes.simulate.networks import NETWORKS, SOMATOMOTOR
 
 # Names of the pipeline's outputs below DERIVATIVES/sub-XX.
 SEED_MAP = "*_seed-precentralLeft*_stat-r*.nii.gz"
-OTHER_SPACE = "_space-MNI"  # maps on the template's grid are not used
+OTHER_SPACE = "_space-MNI"  # maps on the template's grid
+MEAN_OF = "*_space-MNI*_seed-precentralLeft_stat-z_desc-smooth*.nii.gz"
 MEASURES = "sub-*_measures.tsv"  # measure, value; one table for each person
 MEASURE = "fc_motor_interhemispheric"
 GREY = 0.5  # share of a voxel from which on it counts as grey matter
@@ -66,6 +74,28 @@ def judge_map(truth: Path, stem: str, seed_map: Path) -> tuple[float, float]:
     found = _on_grid(seed_map, grey)
     used = (grey.get_fdata() >= GREY) & np.isfinite(found) & (found != 0)
     return area_under_curve(found[used], motor[used]), area_under_curve(found[used], wide[used])
+
+
+def judge_mean(derivatives: Path) -> tuple[float, float]:
+    """Areas under the curve of the mean map of all people, inside the template's grey matter."""
+    paths = sorted(derivatives.rglob(MEAN_OF))
+    if not paths:
+        return np.nan, np.nan
+    mean = np.mean([load(path)[0] for path in paths], axis=0)
+    shape, affine = mean.shape, nib.load(paths[0]).affine
+    grey, image = load(template_file("gm"))
+    grey = resample(grey / grey.max(), image.affine, shape, affine)
+    atlas = find_atlas("neuromorphometrics")
+    labels, image = load(atlas.image, np.int32)
+    labels = fill_gaps(labels, image.affine).astype(np.float32)
+    labels = resample(labels, image.affine, shape, affine, order=0)
+    used = (grey >= GREY) & np.isfinite(mean)
+    areas = []
+    for networks in (("motor",), SOMATOMOTOR):
+        stems = {name for network in networks for name in NETWORKS[network]}
+        chosen = [label.index for label in atlas.labels if label.name.partition("_")[2] in stems]
+        areas.append(area_under_curve(mean[used], np.isin(labels, chosen)[used]))
+    return areas[0], areas[1]
 
 
 def measured_values(derivatives: Path) -> pd.Series:
@@ -133,8 +163,10 @@ def judge(cohort: Path, derivatives: Path) -> int:
             effects[name] = group_effect(values, people)
             text = "{:+.3f} ({:+.3f} to {:+.3f})".format(*effects[name])
             print(f"{name:15} ALS - control, age as covariate: {text}")
-    area = np.mean([motor for motor, _ in areas.values()]) if areas else 0.0
-    print(f"mean AUC of the motor network {area:.3f}, wanted {WANTED_AREA}")
+    single = np.mean([motor for motor, _ in areas.values()]) if areas else np.nan
+    area, wide = judge_mean(derivatives)
+    print(f"motor network: AUC of one map {single:.3f} on average; of the mean map {area:.3f}, "
+          f"wanted {WANTED_AREA}; somatomotor network: of the mean map {wide:.3f}")  # fmt: skip
     if "measured" not in effects:
         print(f"fewer than {FEWEST} people were measured: no group effect")
         return 1
