@@ -15,6 +15,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from alsflow.nodes.func.seeds import DEFAULT_SEEDS
+
 AnatEngine = Literal["cat", "cat12", "spm12", "precomputed"]
 Normalisation = Literal["greedy", "shooting"]
 Level = Literal["participant", "group"]
@@ -61,13 +63,6 @@ class DwiSettings:
     max_csf: float = 0.2  # share of a voxel above which it is left out of the means
 
 
-SEEDS: tuple[dict[str, Any], ...] = (
-    {"name": "precentralLeft", "kind": "region", "region": "precentral", "side": "left"},
-    {"name": "precentralRight", "kind": "region", "region": "precentral", "side": "right"},
-    {"name": "precentral", "kind": "region", "region": "precentral", "side": "both"},
-)
-
-
 @dataclass(frozen=True)
 class FuncSettings:
     """How functional series are processed."""
@@ -78,7 +73,7 @@ class FuncSettings:
     distortion: Distortion = "auto"  # from an opposite pair, else from a field map
     denoising: str = "motion24+acompcor"  # a preset, or the path of one
     censor_fd: float = 0.0  # mm; volumes that moved more are left out; 0: none
-    seeds: tuple[dict[str, Any], ...] = SEEDS
+    seeds: tuple[dict[str, Any], ...] = DEFAULT_SEEDS
     threshold: float = 0.25  # correlation from which a voxel counts as connected
     alff_band: tuple[float, ...] = (0.01, 0.08)  # Hz
     template_voxel: float = 2.0  # mm

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 R_MOST = 1 - 1e-7  # |r| beyond this is brought to it before Fisher's transform, z = 8.4
-R_THRESHOLD = 0.25  # paper 003: strongly correlated
+R_THRESHOLD = 0.25  # strongly correlated in the CALSNIC study, doi:10.1136/jnnp-2022-329993
 CONSTANT = 1e-6  # of the median SD of the voxels; below it a series does not vary
 MOTOR = "precentral"  # region whose connections are measured
 SIDES = ("left", "right", "both")
