@@ -8,8 +8,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from alsflow.interfaces.images import load
 from alsflow.interfaces.mrs_voxel import read_scan, spec2nii_arguments
 from alsflow.nodes.errors import BadInputError, MissingProgramError
+from alsflow.nodes.mrs.fractions import TISSUES, tissue_fractions, voxel_mask
 
 CASES = {
     "siemens_svs30/SVS_30.rda": "siemens_svs30/rda",
@@ -128,3 +130,36 @@ def test_spec2nii_that_fails_or_is_not_there(tmp_path, monkeypatch):
     fake_spec2nii(tmp_path, monkeypatch, "echo no such header >&2; exit 1")
     with pytest.raises(BadInputError, match=r"spec2nii 0.8.15 \(no such header\)"):
         read_scan(raw)
+
+
+# ---------------------------------------------------------------------------- fractions
+
+
+@pytest.mark.parametrize(
+    ("name", "truth", "in_view"),
+    [("svs", (0.2, 0.3, 0.5), 1.0), ("svs_partly_outside", (0.0, 0.0, 0.5184), 0.5184)],
+)
+def test_fractions_of_the_phantom(mrs, name, truth, in_view):
+    folder = mrs / "synthetic_phantom"
+    maps = {n: load(folder / f"label-{n.upper()}_probseg.nii.gz") for n in TISSUES}
+    affine = maps["gm"][1].affine
+    voxel = read_scan(folder / f"{name}.nii.gz").voxel
+    found = tissue_fractions(voxel, {n: data for n, (data, _) in maps.items()}, affine)
+    np.testing.assert_allclose((found.csf, found.gm, found.wm), truth, atol=1e-3)
+    assert found.in_view == pytest.approx(in_view, abs=1e-3)
+    assert bool(found.warnings()) == (in_view < 0.95)
+
+
+def test_fractions_of_a_real_voxel(mrs):
+    folder = mrs / "philips_press30_sub-01"
+    expected = json.loads((mrs / "expected.json").read_text())["philips_press30_sub-01"]
+    labels, image = load(folder / "sub-01_desc-kmeans3_dseg.nii.gz", np.uint8)
+    maps = {n: (labels == k).astype(np.float32) for n, k in (("csf", 1), ("gm", 2), ("wm", 3))}
+    voxel = read_scan(folder / "act.SPAR").voxel
+    found = tissue_fractions(voxel, maps, image.affine, labels > 0)
+    shares = [expected["fractions_supersampled"][n] for n in ("CSF", "GM", "WM")]
+    np.testing.assert_allclose((found.csf, found.gm, found.wm), shares, atol=3e-3)
+    assert found.mask_volume == pytest.approx(expected["mask_volume_ml"], abs=1e-3)
+    assert (found.in_view, found.in_brain) == (1, 1)
+    mask = voxel_mask(voxel, labels.shape, image.affine)
+    assert mask.sum() == expected["mask_voxels"]
