@@ -20,6 +20,7 @@ from alsflow.nodes.mrs.voxel import (
 )
 
 NAMED = ("PulseSequenceType", "SequenceName", "PulseSequenceFile", "ProtocolName")
+TIMES = ("EchoTime", "RepetitionTime", "MixingTime")
 CONVERTER = "ConversionMethod"
 
 
@@ -50,10 +51,15 @@ def read_nifti_header(
         raise BadInputError(
             "has a qform and an sform that place the voxel differently; convert it again"
         )
-    times = [_time(metadata, name) for name in ("EchoTime", "RepetitionTime", "MixingTime")]
+    times = [_time(metadata, name) for name in TIMES]
     converter = metadata.get(CONVERTER)
     source = "NIfTI-MRS" + (f" by {converter}" if isinstance(converter, str) and converter else "")
     return Scan(voxel, *times, sequence_of(*_texts(metadata)), source)
+
+
+def known_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a sidecar that is looked at; names and dates are not in it."""
+    return {name: metadata[name] for name in (*TIMES, *NAMED, CONVERTER) if name in metadata}
 
 
 def _time(metadata: Mapping[str, Any], name: str) -> float:

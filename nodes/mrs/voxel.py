@@ -19,6 +19,7 @@ from alsflow.nodes.geometry import apply_affine, voxel_sizes, voxel_volume
 
 LEAST_EDGE = 2.0  # mm; shorter means that the header is not in mm
 MOST_EDGE = 200.0  # mm; NIfTI-MRS says 10000 where nothing was localised
+ON_FACE = 1e-7  # of an edge: rounding of points in single precision
 LPS = np.diag([-1.0, -1.0, 1.0])  # LPS+ to RAS+ and back
 SEQUENCES = {  # what the names of sequences and protocols contain
     "sLASER": r"s-?laser",
@@ -69,9 +70,13 @@ class Voxel:
         return apply_affine(self.affine, cube).T
 
     def holds(self, points: NDArray) -> NDArray:
-        """Which of the points (3, ...), RAS+ mm, lie inside; NaN lies outside."""
-        own = np.abs(apply_affine(np.linalg.inv(self.affine), points))
-        return np.asarray((own <= 0.5 + 1e-9).all(axis=0))
+        """Which of the points (3, ...), RAS+ mm, lie inside; NaN lies outside.
+
+        Of two opposite faces one belongs to the voxel, so that a grid along its edges counts its
+        volume and not one layer more.
+        """
+        own = apply_affine(np.linalg.inv(self.affine), points) + ON_FACE
+        return np.asarray(((own >= -0.5) & (own < 0.5)).all(axis=0))
 
 
 @dataclass(frozen=True, eq=False)

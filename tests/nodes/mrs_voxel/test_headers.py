@@ -170,3 +170,9 @@ def test_a_point_is_inside_or_not():
     points = inside + voxel.centre[:, None]
     assert voxel.holds(points).tolist() == [True, False, True]
     assert not voxel.holds(np.full((3, 1), np.nan)).any()
+
+
+def test_a_grid_along_the_edges_counts_the_volume():
+    voxel = voxel_from_affine(np.diag([20.0, 18, 24, 1]))
+    points = np.mgrid[-15:16, -15:16, -15:16].astype(np.float32)
+    assert voxel.holds(points).sum() == 20 * 18 * 24
