@@ -206,7 +206,8 @@ def read_with_spec2nii(path: Path) -> Scan:
         if code != 0 or not written:
             raise BadInputError(
                 f"{path.name} was not converted by spec2nii {version} "
-                f"({err or out or 'it says nothing'}); convert it by hand and give the NIfTI-MRS file"
+                f"({err or out or 'it says nothing'}); convert it by hand and give the NIfTI-MRS "
+                "file"
             )
         with naming(path.name):
             scan = _read_nifti(written[0], {})

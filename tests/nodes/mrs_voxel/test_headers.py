@@ -176,3 +176,22 @@ def test_a_grid_along_the_edges_counts_the_volume():
     voxel = voxel_from_affine(np.diag([20.0, 18, 24, 1]))
     points = np.mgrid[-15:16, -15:16, -15:16].astype(np.float32)
     assert voxel.holds(points).sum() == 20 * 18 * 24
+
+
+@pytest.mark.parametrize(("read", "text"), [(read_rda, RDA), (read_spar, SPAR)])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_damaged_headers_are_read_or_refused(read, text):
+    """Cut anywhere, or with some characters exchanged: never another exception."""
+    rng = np.random.default_rng(3)
+    refused = 0
+    for _ in range(1500):
+        letters = list(text[: rng.integers(len(text))] if rng.random() < 0.3 else text)
+        for place in rng.integers(len(letters), size=rng.integers(6)) if letters else ():
+            letters[place] = str(rng.choice(list("0123456789-+.,:eE \r\nnaif\x00é")))
+        try:
+            scan = read("".join(letters))
+        except BadInputError:
+            refused += 1
+        else:
+            assert np.isfinite(scan.voxel.affine).all()
+    assert 100 < refused < 1500
