@@ -24,7 +24,7 @@ LPS = np.diag([-1.0, -1.0, 1.0])  # LPS+ to RAS+ and back
 SEQUENCES = {  # what the names of sequences and protocols contain
     "sLASER": r"s-?laser",
     "STEAM": r"steam|svs_st(?![a-z])",
-    "PRESS": r"press|svs_se(?![a-z])",
+    "PRESS": r"(?<!sup)(?<!com)press|svs_se(?![a-z])",
 }
 UNLOCALISED = (
     "has no place: the spectrum was not localised, or the converter left the position out; "

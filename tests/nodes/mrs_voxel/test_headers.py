@@ -6,7 +6,7 @@ import pytest
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.mrs.nifti_header import read_nifti_header
 from alsflow.nodes.mrs.vendor_text import read_rda, read_spar
-from alsflow.nodes.mrs.voxel import voxel_from_affine
+from alsflow.nodes.mrs.voxel import sequence_of, voxel_from_affine
 
 # 20 x 40 x 25 mm at L 12, P 30, S 45 (LPS 12, 30, 45), turned 30 degrees about the z axis
 COS, SIN = np.cos(np.pi / 6), np.sin(np.pi / 6)
@@ -195,3 +195,18 @@ def test_damaged_headers_are_read_or_refused(read, text):
         else:
             assert np.isfinite(scan.voxel.affine).all()
     assert 100 < refused < 1500
+
+
+@pytest.mark.parametrize(
+    ("texts", "sequence"),
+    [
+        (("*svs_se", "steam"), "PRESS"),
+        (("", "svs_st_vapor_643"), "STEAM"),
+        (("eja_svs_slaser", "PRESS"), "sLASER"),
+        (("s-LASER",), "sLASER"),
+        (("water_suppressed",), ""),
+        (("svs_special",), ""),
+    ],
+)
+def test_names_of_sequences(texts, sequence):
+    assert sequence_of(*texts) == sequence
