@@ -179,3 +179,13 @@ def test_overlap_is_a_mean_over_people():
         overlap_map([])
     with pytest.raises(BadInputError, match=r"\(5, 6, 7\) and \(5, 6, 6\)"):
         overlap_map([shares[0], shares[1][..., 1:]])
+
+
+def test_maps_are_interpolated():
+    """One sample, between the voxels of a ramp."""
+    affine = grid((0, 0, 0), centre=(6.3, -8.8, 13.9))
+    ramp = np.broadcast_to(np.linspace(0, 1, SHAPE[0])[:, None, None], SHAPE).astype(np.float32)
+    maps = {"gm": ramp, "wm": 1 - ramp, "csf": 0 * ramp}
+    at = apply_affine(np.linalg.inv(affine), VOXEL.centre[:, None])[0, 0]
+    found = tissue_fractions(VOXEL, maps, affine, samples=1)
+    assert found.gm == pytest.approx(at / (SHAPE[0] - 1), abs=1e-6)

@@ -85,6 +85,19 @@ def test_a_box_of_known_place_in_both_text_formats(read, text):
     assert (scan.te, scan.tr) == pytest.approx((0.16, 3.0))
 
 
+def test_a_spar_with_three_angles():
+    """Cranio-caudal first, then anterior-posterior, then left-right, each about a fixed axis."""
+    angled = SPAR.replace("lr_angulation : 0", "lr_angulation : 35")
+    voxel = read_spar(angled.replace("ap_angulation : 0", "ap_angulation : -20")).voxel
+    lr, ap, cc = np.radians([-35, 20, 30])  # LPS+ to RAS+ turns the first two round
+    about_z = np.array([[np.cos(cc), -np.sin(cc), 0], [np.sin(cc), np.cos(cc), 0], [0, 0, 1]])
+    about_y = np.array([[np.cos(ap), 0, np.sin(ap)], [0, 1, 0], [-np.sin(ap), 0, np.cos(ap)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(lr), -np.sin(lr)], [0, np.sin(lr), np.cos(lr)]])
+    edges = about_x @ about_y @ about_z @ np.diag([20, 40, 25])
+    np.testing.assert_allclose(voxel.affine[:3, :3], edges, atol=1e-9)
+    np.testing.assert_allclose(voxel.centre, CENTRE)
+
+
 def test_timing_sequence_and_nothing_personal():
     rda, spar = read_rda(RDA), read_spar(SPAR)
     assert (rda.sequence, rda.tm) == ("STEAM", pytest.approx(0.04))
