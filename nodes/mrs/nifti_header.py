@@ -51,10 +51,10 @@ def read_nifti_header(
         raise BadInputError(
             "has a qform and an sform that place the voxel differently; convert it again"
         )
-    times = [_time(metadata, name) for name in TIMES]
+    te, tr, tm = (_time(metadata, name) for name in TIMES)
     converter = metadata.get(CONVERTER)
     source = "NIfTI-MRS" + (f" by {converter}" if isinstance(converter, str) and converter else "")
-    return Scan(voxel, *times, sequence_of(*_texts(metadata)), source)
+    return Scan(voxel, te, tr, tm, sequence_of(*_texts(metadata)), source)
 
 
 def known_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
