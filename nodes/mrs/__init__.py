@@ -1,0 +1,1 @@
+"""Magnetic resonance spectroscopy: results of LCModel, and the place of the voxel."""
