@@ -221,10 +221,17 @@ def _integer(text: str) -> int | None:
 def _check_rows(
     rows: tuple[Row, ...], declared: int | None, conc: Section, result: LCModelResult
 ) -> None:
-    """Refuse a table that is empty, longer than announced, or names a metabolite twice."""
+    """Refuse a table that is empty, of another length than announced, or names one twice.
+
+    Fewer rows than announced are right only where sums alone are listed (ONLYCO, some SPTYPEs).
+    """
     if not rows and result.status == "ok":
         raise LCModelError(result.source, conc.line, "the concentration table has no rows")
     if declared is not None and len(rows) > declared:
+        reason = f"{len(rows)} rows where {declared} were announced; the file was changed"
+        raise LCModelError(result.source, conc.line, reason)
+    may_be_short = result.water_scaled is None or {"onlyco", "sptype"} & set(result.inputs)
+    if declared is not None and len(rows) < declared and not may_be_short:
         reason = f"{len(rows)} rows where {declared} were announced; the file was changed"
         raise LCModelError(result.source, conc.line, reason)
     names = [row.metabolite for row in rows if not row.name_truncated]

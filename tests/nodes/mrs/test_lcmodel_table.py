@@ -163,6 +163,7 @@ def test_a_table_spoilt_by_an_editor_is_read_by_order():
     [
         (" 0.140", " 0.x40", 7, "no number"),
         ("$$CONC  4", "$$CONC  3", 4, "3 rows where 2"),
+        ("    0.140   1%   1.000 Cr+PCr\n", "", 4, "2 rows where 3"),
         ("+NAA+NAAG", " Cr+PCr", 4, "two rows"),
         ("/Cr+PCr", " Cr+PCr", 5, "no head"),
         ("   3 info's", "   3 minfo's", 19, "no diagnostic"),
