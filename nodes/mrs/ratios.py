@@ -78,13 +78,12 @@ def one_ratio(
     correlations: Correlations | None = None,
     limits: Limits | None = None,
 ) -> Ratio:
-    """Ratio of two metabolites by their standard names.
+    """Ratio of two metabolites by standard names (`metabolites.standard_name`).
 
     Parameters
     ----------
     result : LCModelResult
     numerator, denominator : str
-        ``tNAA``, ``tCr`` and the like (`nodes.mrs.metabolites.standard_name`).
     correlations : Correlations or None
         From ``.print``.
     limits : Limits or None

@@ -254,12 +254,10 @@ def concentration(
         `Scaling.signal_ratio` of LCModel's concentration.
     metabolite : str
         Standard name.
-    sequence : Sequence
-    tissue : Fractions
-        Of the voxel, by volume.
-    water : WaterConstants
-    relaxation : MetaboliteConstants
-        Must be of the same field strength.
+    sequence, tissue
+        Timing; volume fractions of the voxel.
+    water, relaxation
+        Constants of one field strength.
     """
     if water.field_strength != relaxation.field_strength:
         raise BadInputError(f"{water.name} and {relaxation.name} are of different field strengths")
