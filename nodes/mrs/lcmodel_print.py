@@ -94,6 +94,8 @@ def _triangle(
         if rows and len(rows) == n_head and len(rows[-1]) == n_head:
             return labels, rows
         if label := line[LABEL].strip():
+            if rows and len(rows[-1]) != len(rows):
+                raise LCModelError(name, at, "a row of the correlations is too short")
             labels.append(label)
             rows.append([])
         if not rows:
@@ -110,9 +112,12 @@ def _values(line: str, at: int, name: str) -> list[float]:
         for place in range(FIRST_VALUE, len(line.rstrip()), VALUE_WIDTH)
     ]
     try:
-        return [nan if "*" in word else float(word) for word in words]
+        values = [nan if "*" in word else float(word) for word in words]
     except ValueError as problem:
         raise LCModelError(name, at + 1, f"a correlation is no number ({problem})") from problem
+    if any(abs(value) > 1 for value in values):
+        raise LCModelError(name, at + 1, "a correlation is above 1; run LCModel again")
+    return values
 
 
 def read_settings(text: str) -> dict[str, str]:

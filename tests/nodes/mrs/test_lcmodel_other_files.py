@@ -8,7 +8,7 @@ import pytest
 
 from alsflow.nodes.mrs.lcmodel_coord import read_coord
 from alsflow.nodes.mrs.lcmodel_csv import check_against_csv, read_csv
-from alsflow.nodes.mrs.lcmodel_print import read_correlations, read_settings
+from alsflow.nodes.mrs.lcmodel_print import Correlations, read_correlations, read_settings
 from alsflow.nodes.mrs.lcmodel_table import read_table
 from alsflow.nodes.mrs.result import LCModelError
 
@@ -114,3 +114,33 @@ def test_a_fit_that_stopped_has_no_correlations_but_settings(folder):
     assert read_correlations(stopped, "out.print") is None
     assert float(read_settings(stopped)["wconc"]) == 35880
     assert "title" not in read_settings(stopped)
+
+
+def test_names_that_are_alike_after_the_cut_give_no_correlation():
+    found = Correlations(("Ala", "Lip13a+Lip1", "Lip13a+Lip1"), np.eye(3))
+    assert isnan(found.between("Ala", "Lip13a+Lip13b"))
+    assert found.between("Ala", "Ala") == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "read"),
+    [
+        ("neach0/out.coord", read_coord),
+        ("sim_steam160_healthy/out.csv", read_csv),
+        ("sim_steam160_healthy/out.print", read_correlations),
+    ],
+)
+def test_spoilt_files_are_read_or_refused_and_nothing_else(folder, file, read):
+    whole = text(folder / file)
+    start = max(whole.find("Correlation coefficients"), 0)
+    whole = whole[start : start + 30_000]
+    rng = np.random.default_rng(22)
+    refused = 0
+    for _ in range(200):
+        at, gone = rng.integers(0, len(whole)), rng.integers(0, 30)
+        new = "".join(rng.choice(list("*%,+-. \n\x00NaE9\u0663_"), rng.integers(0, 4)))
+        try:
+            read(whole[:at] + new + whole[at + gone :], "spoilt")
+        except LCModelError:
+            refused += 1
+    assert refused > 60

@@ -200,3 +200,31 @@ def test_numbers_carry_their_rounding():
     assert isnan(number("********")[0])
     with pytest.raises(ValueError):
         number("1_0.0")
+
+
+@pytest.mark.parametrize(
+    ("message", "scaled"),
+    [
+        ("   1 ERROR     AREABA  3", False),
+        ("   1 ERROR     AREAWA  4", False),
+        ("   1 ERROR     MYDATA  5", False),
+        ("   1 ERROR     MYDATA  4", True),
+        ("   1 info      AREABA  3", True),
+    ],
+)
+def test_each_message_that_undoes_water_scaling(message, scaled):
+    text = SHORT.replace("   3 info's    RFALSI 11", message)
+    assert read_table(text, "short.table").water_scaled is scaled
+
+
+def test_a_reference_that_fits_its_head_was_not_cut():
+    """`/Cr` cannot stand for Cr+PCr, though that row shows 1.000."""
+    found = read_table(SHORT.replace("/Cr+PCr", "  /Cr  "), "short.table")
+    assert found.ratio_reference == "Cr"
+    assert not any(row.ratio_valid for row in found.rows)
+
+
+def test_an_input_broken_over_lines_is_left_out():
+    broken = " chomit= 'Ala','Asp','Cr','PCr','GABA','Glc','Gln\n   ','Glu'\n dows= T"
+    text = SHORT.replace("$$INPU  2", "$$INPU  4").replace(" dows= T", broken)
+    assert read_table(text, "short.table").inputs == {"dows": "T"}
