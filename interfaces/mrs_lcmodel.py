@@ -1,0 +1,149 @@
+"""Files of LCModel results: one fit, or the voxels of a multi-voxel scan.
+
+LCModel ends with exit status 0 whatever happened and leaves the outputs of an earlier run in
+place, so only what the files say counts, and table and ``.csv`` must agree.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.mrs.lcmodel_coord import Spectra, read_coord
+from alsflow.nodes.mrs.lcmodel_csv import CsvVoxel, check_against_csv, read_csv
+from alsflow.nodes.mrs.lcmodel_print import Correlations, read_correlations
+from alsflow.nodes.mrs.lcmodel_table import read_table
+from alsflow.nodes.mrs.result import LCModelResult, missing_result
+
+ENDS = (".table", ".coord", ".csv", ".print")
+VOXEL_NAME = re.compile(r"(.+)_sl(\d+)_(\d+)-(\d+)")
+SLICE_NAME = re.compile(r"(.+)_sl\d+")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One voxel: its result, and what the other files add.
+
+    Attributes
+    ----------
+    result : LCModelResult
+    spectra : Spectra or None
+        From ``.coord``.
+    correlations : Correlations or None
+        From ``.print``.
+    """
+
+    result: LCModelResult
+    spectra: Spectra | None = None
+    correlations: Correlations | None = None
+
+
+def read_text(path: Path) -> str:
+    """Text in UTF-8, else Latin-1: LCModel copies the bytes of its control file."""
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def read_lcmodel(place: Path, *, personal: bool = False) -> list[Fit]:
+    """Fits of one result, in the order slice, row, column; a single voxel gives one.
+
+    Parameters
+    ----------
+    place : path
+        A folder with one result, one of its files, or their path without ending.
+    personal : bool
+        Also keep title, owner, date and the input lines with paths.
+
+    Raises
+    ------
+    LCModelError
+        Where a file contradicts itself or another one.
+    BadInputError
+        Where the folder holds several results.
+    """
+    files = _files(place)
+    voxels = sorted({_voxel(stem) for stem, end in files if end in (".table", ".coord")})
+    if not voxels:
+        voxels = [(1, 1, 1)]
+    fits = [_read_voxel(files, voxel, place.name, personal) for voxel in voxels]
+    return fits + _voxels_without_table(files, voxels)
+
+
+def _files(place: Path) -> dict[tuple[str, str], Path]:
+    """Files by stem and ending, in lower case; refuses a folder with several results."""
+    folder = place if place.is_dir() else place.parent
+    if not folder.is_dir():
+        raise BadInputError(f"there is no folder {folder.name} with a result of LCModel")
+    files = {
+        (path.stem, path.suffix.lower()): path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in ENDS and path.is_file()
+    }
+    if not place.is_dir():
+        stem = place.stem if place.suffix.lower() in ENDS else place.name
+        files = {key: path for key, path in files.items() if _base(key[0]) == _base(stem)}
+    bases = sorted({_base(stem) for stem, _ in files})
+    if len(bases) > 1:
+        reason = f"{place.name} holds the results {', '.join(bases[:4])}; name one of them"
+        raise BadInputError(reason)
+    return files
+
+
+def _base(stem: str) -> str:
+    found = VOXEL_NAME.fullmatch(stem) or SLICE_NAME.fullmatch(stem)
+    return found[1] if found else stem
+
+
+def _voxel(stem: str) -> tuple[int, int, int]:
+    """Slice, row and column that a name tells."""
+    found = VOXEL_NAME.fullmatch(stem)
+    return (int(found[2]), int(found[3]), int(found[4])) if found else (1, 1, 1)
+
+
+def _read_voxel(
+    files: dict[tuple[str, str], Path], voxel: tuple[int, int, int], name: str, personal: bool
+) -> Fit:
+    own = {end: path for (stem, end), path in files.items() if _voxel(stem) == voxel}
+    spectra = correlations = None
+    result = missing_result(name, "neither .table nor .coord is there")
+    if coord := own.get(".coord"):
+        result, spectra = read_coord(read_text(coord), coord.name, personal=personal)
+    if table := own.get(".table"):
+        result = read_table(read_text(table), table.name, personal=personal)
+    if printed := own.get(".print"):
+        correlations = read_correlations(read_text(printed), printed.name)
+    at_slice, row, col = voxel
+    result = replace(result, slice=at_slice, row=row, col=col)
+    if csv := _csv(files, at_slice):
+        check_against_csv(result, read_csv(read_text(csv), csv.name), csv.name)
+    return Fit(result, spectra, correlations)
+
+
+def _csv(files: dict[tuple[str, str], Path], at_slice: int) -> Path | None:
+    """The ``.csv`` of a slice, or the one for all."""
+    found = [(stem, path) for (stem, end), path in files.items() if end == ".csv"]
+    own = [path for stem, path in found if stem.endswith(f"_sl{at_slice}")]
+    return own[0] if own else found[0][1] if len(found) == 1 else None
+
+
+def _voxels_without_table(
+    files: dict[tuple[str, str], Path], voxels: list[tuple[int, int, int]]
+) -> list[Fit]:
+    """Voxels that the ``.csv`` knows and no table has; only where there is a single slice."""
+    if (
+        len({at_slice for at_slice, _, _ in voxels}) > 1
+        or (csv := _csv(files, voxels[0][0])) is None
+    ):
+        return []
+    listed: list[CsvVoxel] = read_csv(read_text(csv), csv.name)
+    reason = "the .csv has this voxel, but neither .table nor .coord is there"
+    absent = [v for v in listed if (voxels[0][0], v.row, v.col) not in voxels]
+    return [
+        Fit(replace(missing_result(csv.name, reason), slice=voxels[0][0], row=v.row, col=v.col))
+        for v in absent
+    ]
