@@ -15,7 +15,7 @@ from alsflow.interfaces.epi_plan import (
     refuse_difference,
     slice_axis,
 )
-from alsflow.interfaces.fieldmaps import FieldmapChoice, choose_fieldmap
+from alsflow.interfaces.fieldmaps import NOT_ASKED, FieldmapChoice, choose_fieldmap
 from alsflow.interfaces.sidecars import companion, read_sidecar, split_name
 from alsflow.nodes.distortion.phase_encoding import PhaseEncoding
 from alsflow.nodes.dwi.gradients import B0_MAX
@@ -96,10 +96,8 @@ def plan_dwi(
     runs = [_run(path, bids_dir) for path in series]
     weighted = [run for run in runs if _is_weighted(run)] or runs
     polarities = _polarities(weighted)
-    choice = FieldmapChoice("none", (), "the correction of distortion is switched off")
-    if undistort:
-        others = [path for path in series if path != weighted[0].path] + list(maps)
-        choice = choose_fieldmap(weighted[0].path, others, bids_dir)
+    others = [path for path in series if path != weighted[0].path] + list(maps)
+    choice = choose_fieldmap(weighted[0].path, others, bids_dir) if undistort else NOT_ASKED
     axis = phase_axis(weighted[0].path, weighted[0].encoding, bids_dir)
     return DwiPlan(
         tuple(weighted),

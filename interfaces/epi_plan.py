@@ -96,7 +96,7 @@ def refuse_difference(
 
 def distortion_note(choice: FieldmapChoice) -> list[tuple[str, str]]:
     """What a reader of the measures must know about distortion: names and reasons."""
-    if choice.kind == "none":
+    if not choice.found:
         why = f"susceptibility distortion was not corrected: {choice.reason}"
         return [("distortion_uncorrected", why)]
     if choice.rule in ("same shim", "same grid"):

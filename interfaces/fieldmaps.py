@@ -55,6 +55,14 @@ class FieldmapChoice:
     rule: Rule = "none"
     passed_over: tuple[str, ...] = ()
 
+    @property
+    def found(self) -> bool:
+        """Whether there is something."""
+        return self.kind != "none"
+
+
+NOT_ASKED = FieldmapChoice("none", (), "the correction of distortion is switched off")
+
 
 @dataclass(frozen=True)
 class _Image:

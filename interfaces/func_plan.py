@@ -22,7 +22,7 @@ from alsflow.interfaces.epi_plan import (
     refuse_difference,
     slice_axis,
 )
-from alsflow.interfaces.fieldmaps import FieldmapChoice, choose_fieldmap
+from alsflow.interfaces.fieldmaps import NOT_ASKED, FieldmapChoice, choose_fieldmap
 from alsflow.interfaces.images import open_image
 from alsflow.interfaces.sidecars import read_sidecar, split_name
 from alsflow.nodes.distortion.phase_encoding import PhaseEncoding
@@ -142,9 +142,7 @@ def plan_func(
     for run in runs[1:]:
         _refuse_difference(runs[0], run)
     first = runs[0]
-    choice = FieldmapChoice("none", (), "the correction of distortion is switched off")
-    if undistort:
-        choice = choose_fieldmap(first.path, list(maps), bids_dir)
+    choice = choose_fieldmap(first.path, list(maps), bids_dir) if undistort else NOT_ASKED
     notes = [*_task_notes(tasks, chosen), *_joined(runs), *distortion_note(choice)]
     return FuncPlan(
         runs,
@@ -162,7 +160,7 @@ def field_inputs(plan: FuncPlan, bids_dir: Path) -> dict[str, Any]:
     """What `interfaces.func_field.FieldForBold` needs but the mean image and its mask."""
     encoding, choice = plan.encoding, plan.distortion
     assert encoding is not None  # without it the plan names nothing
-    assert choice.kind != "none"
+    assert choice.found
     inputs: dict[str, Any] = {"axis": encoding.axis, "sign": encoding.sign}
     if encoding.readout is not None:
         inputs["readout"] = encoding.readout

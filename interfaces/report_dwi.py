@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 
@@ -12,7 +11,7 @@ from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.drawing import Drawing, on_grid, read_table
 from alsflow.interfaces.images import load
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.report.diffusion import draw_colour_fa, draw_edges, draw_tracts
+from alsflow.nodes.report.diffusion import draw_colour_fa, draw_tracts
 from alsflow.nodes.report.diffusion_charts import draw_histograms, draw_motion, draw_profiles
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z",
@@ -110,38 +109,6 @@ class DrawProfiles(Drawing, CodedInterface):
 
     def _figures(self) -> dict[str, Figure]:
         return {"profiles": draw_profiles(read_table(self.inputs.profiles_file, PROFILE))}
-
-
-class _DrawDistortionInputSpec(CodedInputSpec):
-    before_file = File(exists=True, mandatory=True, desc="b=0 image as acquired")
-    after_file = File(exists=True, desc="b=0 image corrected, grid of before_file")
-    mask_file = File(exists=True, mandatory=True, desc="brain mask, grid of before_file")
-    gm_file = File(exists=True, mandatory=True, desc="grey-matter fraction, T1w space")
-    wm_file = File(exists=True, mandatory=True, desc="white-matter fraction, T1w space")
-    dwi_to_t1w_file = File(exists=True, mandatory=True, desc="text, 4 x 4: diffusion mm to T1w mm")
-
-
-class _DrawDistortionOutputSpec(TraitedSpec):
-    edges_file = File(exists=True, desc="T1w tissue borders over the b=0 images, PNG")
-
-
-class DrawDistortion(Drawing, CodedInterface):
-    """Draw T1w tissue borders over b=0 images; see `nodes.report.diffusion`."""
-
-    input_spec = _DrawDistortionInputSpec
-    output_spec = _DrawDistortionOutputSpec
-    _code = (draw_edges,)
-
-    def _figures(self) -> dict[str, Figure]:
-        inputs = self.inputs
-        before, image = load(inputs.before_file)
-        after = on_grid(inputs.after_file, image) if isdefined(inputs.after_file) else None
-        mask = on_grid(inputs.mask_file, image)
-        gm, t1w = load(inputs.gm_file)
-        wm = on_grid(inputs.wm_file, t1w)
-        rigid = np.loadtxt(inputs.dwi_to_t1w_file)
-        figure = draw_edges(before, after, mask > 0, image.affine, (gm, wm), t1w.affine, rigid)
-        return {"edges": figure}
 
 
 class _DrawMotionInputSpec(CodedInputSpec):

@@ -17,7 +17,6 @@ from alsflow.interfaces.drawing import Drawing, on_grid, read_table
 from alsflow.interfaces.func_local import fitting, read_json, read_kept
 from alsflow.interfaces.images import load
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.report.diffusion import draw_edges
 from alsflow.nodes.report.functional import (
     R_SHOWN,
     draw_connectivity,
@@ -107,38 +106,6 @@ class DrawCarpet(Drawing, CodedInterface):
             if any(part.lower() in str(name).lower() for part in self.inputs.deep)
         ]
         return np.isin(load(self.inputs.regions_file, np.int32)[0], members)
-
-
-class _DrawRegistrationInputSpec(CodedInputSpec):
-    before_file = File(exists=True, mandatory=True, desc="mean image as acquired")
-    after_file = File(exists=True, desc="mean image without distortion, grid of before_file")
-    mask_file = File(exists=True, mandatory=True, desc="brain mask, grid of before_file")
-    gm_file = File(exists=True, mandatory=True, desc="grey-matter fraction, T1w space")
-    wm_file = File(exists=True, mandatory=True, desc="white-matter fraction, T1w space")
-    matrix_file = File(exists=True, mandatory=True, desc="text, 4 x 4: BOLD mm to T1w mm")
-
-
-class _DrawRegistrationOutputSpec(TraitedSpec):
-    edges_file = File(exists=True, desc="T1w tissue borders over the mean images, PNG")
-
-
-class DrawRegistration(Drawing, CodedInterface):
-    """Draw T1w tissue borders over mean echo-planar images; see `nodes.report.diffusion`."""
-
-    input_spec = _DrawRegistrationInputSpec
-    output_spec = _DrawRegistrationOutputSpec
-    _code = (draw_edges,)
-
-    def _figures(self) -> dict[str, Figure]:
-        inputs = self.inputs
-        before, image = load(inputs.before_file)
-        after = on_grid(inputs.after_file, image) if isdefined(inputs.after_file) else None
-        mask = on_grid(inputs.mask_file, image)
-        gm, t1w = load(inputs.gm_file)
-        wm = on_grid(inputs.wm_file, t1w)
-        matrix = np.loadtxt(inputs.matrix_file)
-        figure = draw_edges(before, after, mask > 0, image.affine, (gm, wm), t1w.affine, matrix)
-        return {"edges": figure}
 
 
 class _SeedsInputSpec(CodedInputSpec):

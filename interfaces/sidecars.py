@@ -12,8 +12,6 @@ from typing import Any
 
 from alsflow.nodes.errors import BadInputError
 
-IMAGE_ENDS = (".nii.gz", ".nii")
-
 
 def split_name(name: str) -> tuple[dict[str, str], str]:
     """Entities and suffix of a BIDS file name.

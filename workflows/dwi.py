@@ -11,6 +11,7 @@ from alsflow.interfaces.atlas import FULL_TRACTS, find_atlas, resolve_tract_atla
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.coregister import Coregister, WriteRigid
 from alsflow.interfaces.distortion import FieldFromGre, FieldFromPair
+from alsflow.interfaces.drawing import DrawRegistration
 from alsflow.interfaces.dwi_fields import BrainSeen, ColourFa, FirstB0, SteadyWarp
 from alsflow.interfaces.dwi_measures import MeasureDwi
 from alsflow.interfaces.dwi_motion import CorrectSeries, EstimateMotion
@@ -27,7 +28,6 @@ from alsflow.interfaces.dwi_prep import (
 from alsflow.interfaces.dwi_tracts import MeasureTracts, WarpTracts, region_groups
 from alsflow.interfaces.epi_plan import gre_inputs, pair_inputs
 from alsflow.interfaces.report_dwi import (
-    DrawDistortion,
     DrawMotion,
     DrawProfiles,
     DrawTensor,
@@ -86,7 +86,7 @@ def init_dwi_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     measure = init_measure_node(plan, settings.dwi)
     groups = region_groups(chosen_tracts(settings.dwi)[1])
     draw_wf = init_draw_wf(
-        undistorted=plan.distortion.kind != "none",
+        undistorted=plan.distortion.found,
         shown=[f"{name.replace('_', ' ')}, {side}" for name, side in groups],
     )
     ds_dwi = sink("dwi", visit, settings, *sources)
@@ -117,7 +117,7 @@ def init_dwi_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     if settings.dwi.denoise:
         workflow.connect(series_wf, "outputnode.noise_file", ds_dwi, "noise_file")
         workflow.connect(series_wf, "outputnode.noise_file", tensor_wf, "inputnode.noise_file")
-    if plan.distortion.kind != "none":
+    if plan.distortion.found:
         workflow.connect(series_wf, "outputnode.shift_file", ds_dwi, "shift_file")
     return workflow
 
@@ -196,7 +196,7 @@ def init_series_wf(plan: DwiPlan, settings: Settings) -> Workflow:
             (motion, outputnode, [("motion_file", "motion_info_file")]),
         ])  # fmt: skip
         moved.append(motion)
-    if plan.distortion.kind != "none":
+    if plan.distortion.found:
         field = _field(workflow, plan, settings.bids_dir, first)
         for node in moved:
             workflow.connect(field, "shift_file", node, "shift_file")
@@ -389,7 +389,7 @@ def init_draw_wf(*, undistorted: bool, shown: list[str]) -> Workflow:
     tensor = Node(DrawTensor(), name="tensor")
     tracts = Node(DrawTracts(names=shown), name="tracts")
     profiles = Node(DrawProfiles(), name="profiles")
-    distortion = Node(DrawDistortion(), name="distortion")
+    distortion = Node(DrawRegistration(), name="distortion")
     motion = Node(DrawMotion(), name="motion")
     workflow.connect([
         (inputnode, tensor, [("fa_file", "fa_file"), ("md_file", "md_file"),
@@ -399,7 +399,7 @@ def init_draw_wf(*, undistorted: bool, shown: list[str]) -> Workflow:
         (inputnode, profiles, [("profiles_file", "profiles_file")]),
         (inputnode, distortion, [("raw_b0_file", "before_file"), ("mask_file", "mask_file"),
                                  ("gm_file", "gm_file"), ("wm_file", "wm_file"),
-                                 ("matrix_file", "dwi_to_t1w_file")]),
+                                 ("matrix_file", "matrix_file")]),
         (inputnode, motion, [("confounds_file", "motion_file")]),
         (tensor, outputnode, [("colour_file", "color_file"),
                               ("histogram_file", "histogram_file")]),

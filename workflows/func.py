@@ -10,6 +10,7 @@ from nipype.pipeline.engine import Node, Workflow
 from alsflow.interfaces.atlas import Atlas, find_atlas
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.coregister import Coregister, WriteRigid
+from alsflow.interfaces.drawing import DrawRegistration
 from alsflow.interfaces.func_connectivity import ConnectSeeds, MapsToTemplate
 from alsflow.interfaces.func_denoise import DenoiseBold, FindConfounds, read_preset
 from alsflow.interfaces.func_field import FieldForBold
@@ -25,7 +26,6 @@ from alsflow.interfaces.report_func import (
     DrawConnectivity,
     DrawLocal,
     DrawMatrix,
-    DrawRegistration,
     DrawSeeds,
     DrawTsnr,
 )
@@ -72,7 +72,7 @@ def init_func_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     clean_wf = init_clean_wf(func)
     maps_wf = init_maps_wf(func)
     measure = init_measure_node(plan, func, list(atlas.regions))
-    draw_wf = init_draw_wf(undistorted=plan.distortion.kind != "none")
+    draw_wf = init_draw_wf(undistorted=plan.distortion.found)
     ds_func = sink("func", visit, settings, *sources)
     workflow.connect([
         (inputnode, space_wf, [(field, f"inputnode.{field}") for field in
@@ -125,7 +125,7 @@ def init_func_stream_wf(visit: Visit, settings: Settings) -> Workflow:
         workflow.connect([(source, draw_wf, edges)])
     tissue = [(field, f"inputnode.{field}") for field in ("gm_file", "wm_file")]
     workflow.connect([(inputnode, draw_wf, tissue)])
-    if plan.distortion.kind != "none":
+    if plan.distortion.found:
         workflow.connect(series_wf, "outputnode.shift_file", ds_func, "shift_file")
     return workflow
 
@@ -191,7 +191,7 @@ def init_series_wf(plan: FuncPlan, settings: Settings) -> Workflow:
             (last, outputnode, [("info_file", "slice_timing_info_file")]),
         ])  # fmt: skip
     workflow.connect(last, "bold_file", correct, "bold_file")
-    if plan.distortion.kind != "none":
+    if plan.distortion.found:
         field = Node(FieldForBold(**field_inputs(plan, settings.bids_dir)), name="field")
         correct.inputs.axis = plan.axis
         workflow.connect([

@@ -15,7 +15,7 @@ from alsflow.interfaces.atlas import resolve_deep_atlas, resolve_tract_atlas
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.derivatives import SaveOutputs
 from alsflow.interfaces.dwi_plan import DwiPlan, plan_dwi
-from alsflow.interfaces.func_plan import FuncPlan, plan_func
+from alsflow.interfaces.func_plan import FuncPlan, choose_runs, plan_func
 from alsflow.interfaces.template import SPACE
 from alsflow.workflows.settings import Settings
 
@@ -29,9 +29,8 @@ def declared() -> dict[str, dict[str, dict[str, Any]]]:
 
 def names(stream: str, visit: Visit, settings: Settings) -> dict[str, Any]:
     """What the braces of the table stand for."""
-    task = func_plan(visit, settings).task.replace("+", "") if stream == "func" else ""
     return {
-        "series": f"{visit.prefix}_task-{task}" if task else "",
+        "series": _series(visit, settings) if stream == "func" else "",
         "folder": visit.folder,
         "prefix": visit.prefix,
         "space": SPACE,
@@ -50,6 +49,12 @@ def names(stream: str, visit: Visit, settings: Settings) -> dict[str, Any]:
     }
 
 
+def _series(visit: Visit, settings: Settings) -> str:
+    """Start of the file names of the functional stream; the names of its runs tell it."""
+    _, tasks = choose_runs(visit.files.get("bold", ()), settings.func.task)
+    return f"{visit.prefix}_task-{''.join(tasks)}"
+
+
 def members(entry: dict[str, Any], settings: Settings) -> list[str]:
     """Names that a path stands for that is declared with ``each``; empty for the others."""
     return [seed["name"] for seed in settings.func.seeds] if entry.get("each") == "seed" else []
@@ -61,7 +66,7 @@ def conditions(stream: str, visit: Visit, settings: Settings) -> set[str]:
     holding = {
         "deep": deep != settings.anat.cortical_atlas,
         "denoise": settings.dwi.denoise,
-        "distortion": stream in PLANS and PLANS[stream](visit, settings).distortion.kind != "none",
+        "distortion": stream in PLANS and PLANS[stream](visit, settings).distortion.found,
     }
     return {name for name, holds in holding.items() if holds}
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from alsflow.interfaces.drawing import DrawRegistration
 from alsflow.interfaces.images import save
 from alsflow.interfaces.report_dwi import (
     MOTION,
-    DrawDistortion,
     DrawMotion,
     DrawProfiles,
     DrawTensor,
@@ -59,9 +59,9 @@ def drawings(files):
                    directions_file=files["directions"]),
         DrawTracts(fa_file=files["fa"], mask_file=files["mask"], tracts_file=files["tracts"],
                    names=["a L", "a R"]),
-        DrawDistortion(before_file=files["before"], after_file=files["before"],
+        DrawRegistration(before_file=files["before"], after_file=files["before"],
                        mask_file=files["mask"], gm_file=files["gm"], wm_file=files["wm"],
-                       dwi_to_t1w_file=files["rigid"]),
+                       matrix_file=files["rigid"]),
         DrawMotion(motion_file=files["motion.tsv"]),
         DrawProfiles(profiles_file=files["profiles.tsv"]),
     ]  # fmt: skip
@@ -91,11 +91,11 @@ def test_small_pictures_with_the_same_bytes_each_time(files):
 def test_without_correction_there_is_one_row(files):
     common = {
         "before_file": files["before"], "mask_file": files["mask"], "gm_file": files["gm"],
-        "wm_file": files["wm"], "dwi_to_t1w_file": files["rigid"],
+        "wm_file": files["wm"], "matrix_file": files["rigid"],
     }  # fmt: skip
-    one = Image.open(DrawDistortion(**common).run().outputs.edges_file).size
+    one = Image.open(DrawRegistration(**common).run().outputs.edges_file).size
     two = Image.open(
-        DrawDistortion(**common, after_file=files["before"]).run().outputs.edges_file
+        DrawRegistration(**common, after_file=files["before"]).run().outputs.edges_file
     ).size
     assert one[0] == two[0]
     assert one[1] < 0.6 * two[1]

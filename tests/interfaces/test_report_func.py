@@ -9,6 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from alsflow.interfaces.drawing import DrawRegistration
 from alsflow.interfaces.images import save
 from alsflow.interfaces.report_func import (
     TRACES,
@@ -16,7 +17,6 @@ from alsflow.interfaces.report_func import (
     DrawConnectivity,
     DrawLocal,
     DrawMatrix,
-    DrawRegistration,
     DrawSeeds,
     DrawTsnr,
 )
