@@ -17,7 +17,13 @@ from alsflow import __version__
 from alsflow.interfaces.atlas import find_atlas
 from alsflow.interfaces.images import load
 from alsflow.interfaces.simulate_diffusion import write_atlas, write_diffusion
-from alsflow.interfaces.simulate_files import write_image, write_json, write_table, write_text
+from alsflow.interfaces.simulate_files import (
+    scanner_words,
+    write_image,
+    write_json,
+    write_table,
+    write_text,
+)
 from alsflow.interfaces.simulate_functional import write_functional
 from alsflow.interfaces.template import SPACE, template_file
 from alsflow.nodes.atlas import fill_gaps
@@ -118,12 +124,7 @@ def _plain(name: str) -> str:
 def _t1w_sidecar(design: Design, site: int) -> dict[str, Any]:
     scanner = draw_site(design, site)
     return {
-        "Manufacturer": "simulated",
-        "ManufacturersModelName": f"alsflow {__version__}",
-        "InstitutionName": f"site-{site + 1}",
-        "MagneticFieldStrength": 3,
-        "MRAcquisitionType": "3D",
-        "ScanningSequence": "GR",
+        **scanner_words(site, "3D", "GR"),
         "RepetitionTime": 2.3,
         "EchoTime": 0.0029,
         "InversionTime": 0.9,

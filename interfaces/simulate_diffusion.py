@@ -5,13 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 from numpy.typing import NDArray
 
 from alsflow import __version__
-from alsflow.interfaces.simulate_files import write_image, write_json, write_table, write_text
+from alsflow.interfaces.simulate_files import (
+    DRIFT,
+    HEAD_MOTION,
+    LEVEL,
+    TRUTH_AXES,
+    motion_rows,
+    readout_words,
+    scanner_words,
+    stored,
+    write_image,
+    write_json,
+    write_shift,
+    write_table,
+    write_text,
+)
 from alsflow.nodes.dwi.gradients import fsl_bvecs
 from alsflow.nodes.simulate.anatomy import Source, white_matter
 from alsflow.nodes.simulate.cohort import Design, Person, draw_diffusion_site
@@ -25,38 +37,19 @@ from alsflow.nodes.simulate.diffusion import (
 from alsflow.nodes.simulate.tracts import MEASURED, SIDES, Bundles, tract_labels, tract_masks
 
 STEP = 0.5  # of the noise; a finer stored scale makes files larger and images no better
-LEVEL = 6  # of the compression; noise does not get much smaller
-SHIFT_STEP = 0.001  # mm
 FIELD_NAME = "pepolar"  # under which the series and its reversed image belong together
 MOTION_COLUMNS = {
     "volume": {"Description": "Volume of the series, from 0; reverse is the image in fmap"},
-    "trans_x": {"Description": "Shift of the head towards the right", "Units": "mm"},
-    "trans_y": {"Description": "Shift of the head towards the front", "Units": "mm"},
-    "trans_z": {"Description": "Shift of the head upwards", "Units": "mm"},
-    "rot_x": {"Description": "Rotation about x, made first", "Units": "degree"},
-    "rot_y": {"Description": "Rotation about y", "Units": "degree"},
-    "rot_z": {"Description": "Rotation about z, made last", "Units": "degree"},
+    **HEAD_MOTION,
     "eddy_x": {"Description": "Shift along the phase-encoding axis per mm along axis i"},
     "eddy_y": {"Description": "The same along axis j"},
     "eddy_z": {"Description": "The same along axis k"},
     "eddy_0": {"Description": "The same in the middle of the field of view", "Units": "mm"},
-    "drift": {"Description": "Signal relative to the first volume"},
+    **DRIFT,
 }
 
 
 # ---------------------------------------------------------------------------- series
-
-
-def stored(data: NDArray, affine: NDArray, order: str) -> tuple[NDArray, NDArray]:
-    """Bring an RAS-ordered array (x, y, z, ...) and its affine to another order, such as LAS."""
-    orientation = axcodes2ornt(order)
-    turned = nib.orientations.apply_orientation(data, orientation)
-    return turned, affine @ inv_ornt_aff(orientation, data.shape[:3])
-
-
-def encoding_direction(sign: int, order: str) -> str:
-    """Phase-encoding direction, as BIDS writes it, of a series encoded along RAS's second axis."""
-    return "j" if sign == (1 if order[1] == "A" else -1) else "j-"
 
 
 def _write_series(path: Path, data: NDArray, scan: DiffusionScan, scanner: DiffusionScanner):
@@ -76,18 +69,11 @@ def _sidecar(design: Design, site: int, scan: DiffusionScan, sign: int) -> dict[
     flaws = scanner.imperfections
     lines = scan.series.shape[scan.encoding.axis]
     return {
-        "Manufacturer": "simulated",
-        "ManufacturersModelName": f"alsflow {__version__}",
-        "InstitutionName": f"site-{site + 1}",
-        "MagneticFieldStrength": 3,
-        "MRAcquisitionType": "2D",
-        "ScanningSequence": "EP",
+        **scanner_words(site, "2D", "EP"),
         "RepetitionTime": REPETITION_TIME,
         "EchoTime": ECHO_TIME,
         "FlipAngle": 90,
-        "PhaseEncodingDirection": encoding_direction(sign, scanner.storage),
-        "TotalReadoutTime": round(scanner.readout, 6),
-        "EffectiveEchoSpacing": round(scanner.readout / (lines - 1), 8),
+        **readout_words(sign, scanner.storage, scanner.readout, lines),
         "B0FieldIdentifier": FIELD_NAME,
         "SimulatedNoise": round(flaws.noise, 6),
         "SimulatedNonUniformity": round(flaws.non_uniformity, 6),
@@ -136,15 +122,10 @@ def write_diffusion(
 
 def _write_truth(folder: Path, stem: str, scan: DiffusionScan, maps: bool) -> None:
     truth = scan.truth
-    n = len(scan.gradients)
     numbers = np.column_stack(
         [truth.motion.translation, truth.motion.rotation, truth.eddy, truth.drift]
     )
-    rows = [
-        {"volume": "reverse" if volume == n else volume}
-        | dict(zip(list(MOTION_COLUMNS)[1:], row.tolist(), strict=True))
-        for volume, row in enumerate(numbers)
-    ]
+    rows = motion_rows(numbers, list(MOTION_COLUMNS), "reverse")
     table = folder / f"{stem}_dir-AP_desc-motion_timeseries.tsv"
     write_table(table, rows, list(MOTION_COLUMNS))
     lost = [
@@ -152,13 +133,8 @@ def _write_truth(folder: Path, stem: str, scan: DiffusionScan, maps: bool) -> No
         for (volume, level), factor in sorted(truth.dropouts.items())
     ]
     centre = {"CentreOfRotation": truth.motion.centre.tolist(), "SlicesWithLoss": lost}
-    note = {"AxesIJK": "voxel axes of the truth's own images, which are in the order RAS"}
-    write_json(table.with_suffix(".json"), MOTION_COLUMNS | centre | note)
-    shift = folder / f"{stem}_dir-AP_desc-shift_fieldmap"
-    counts = np.rint(truth.shift / SHIFT_STEP).astype(np.int16)
-    write_image(shift.with_suffix(".nii.gz"), counts, scan.affine, SHIFT_STEP, LEVEL)
-    words = "Where signal was found in the series less where it belongs, along axis j"
-    write_json(shift.with_suffix(".json"), {"Description": words, "Units": "mm"})
+    write_json(table.with_suffix(".json"), MOTION_COLUMNS | centre | TRUTH_AXES)
+    write_shift(folder / f"{stem}_dir-AP_desc-shift_fieldmap", truth.shift, scan.affine)
     if maps:
         _write_maps(folder, stem, scan)
 

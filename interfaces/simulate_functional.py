@@ -8,9 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alsflow import __version__
-from alsflow.interfaces.simulate_diffusion import SHIFT_STEP, encoding_direction, stored
-from alsflow.interfaces.simulate_files import write_image, write_json, write_table
+from alsflow.interfaces.simulate_files import (
+    DRIFT,
+    HEAD_MOTION,
+    LEVEL,
+    TRUTH_AXES,
+    motion_rows,
+    readout_words,
+    scanner_words,
+    stored,
+    write_image,
+    write_json,
+    write_shift,
+    write_table,
+)
 from alsflow.nodes.simulate.bold import ECHO_TIME, SPIN_ECHO_TIME, SPIN_REPETITION, flip_angle
 from alsflow.nodes.simulate.cohort import Design, Person, draw_functional_site
 from alsflow.nodes.simulate.connectivity import DROPPED
@@ -19,18 +30,13 @@ from alsflow.nodes.simulate.networks import MODULES, NETWORKS, SIDES, SOMATOMOTO
 
 TASK = "rest"
 STEP = 0.5  # of the noise; a finer stored scale makes files larger and images no better
-LEVEL, SERIES_LEVEL = 6, 1  # of the compression; noise does not get much smaller
+SERIES_LEVEL = 1  # of the compression; noise does not get much smaller
 MEMBER = 0.5  # share of a voxel from which on it is one of the network
 FIELD_NAME = "pepolar_bold"  # under which the series and the pair of spin echoes belong together
 MOTION_COLUMNS = {
     "volume": {"Description": "Volume of the series, from 0; fmap is the pair of images in fmap"},
-    "trans_x": {"Description": "Shift of the head towards the right", "Units": "mm"},
-    "trans_y": {"Description": "Shift of the head towards the front", "Units": "mm"},
-    "trans_z": {"Description": "Shift of the head upwards", "Units": "mm"},
-    "rot_x": {"Description": "Rotation about x, made first", "Units": "degree"},
-    "rot_y": {"Description": "Rotation about y", "Units": "degree"},
-    "rot_z": {"Description": "Rotation about z, made last", "Units": "degree"},
-    "drift": {"Description": "Signal relative to the first volume"},
+    **HEAD_MOTION,
+    **DRIFT,
 }
 CONNECTIVITY_COLUMNS = {
     "measure": {"Description": "Fisher z of the correlation of two regions' mean series"},
@@ -69,15 +75,8 @@ def _sidecar(design: Design, site: int, scan: FunctionalScan, sign: int) -> dict
     scanner = draw_functional_site(design, site)
     lines = scan.series.shape[scan.encoding.axis]
     return {
-        "Manufacturer": "simulated",
-        "ManufacturersModelName": f"alsflow {__version__}",
-        "InstitutionName": f"site-{site + 1}",
-        "MagneticFieldStrength": 3,
-        "MRAcquisitionType": "2D",
-        "ScanningSequence": "EP",
-        "PhaseEncodingDirection": encoding_direction(sign, scanner.storage),
-        "TotalReadoutTime": round(scanner.readout, 6),
-        "EffectiveEchoSpacing": round(scanner.readout / (lines - 1), 8),
+        **scanner_words(site, "2D", "EP"),
+        **readout_words(sign, scanner.storage, scanner.readout, lines),
         "SimulatedNonUniformity": round(scanner.non_uniformity, 6),
         "SimulatedRinging": scanner.ringing,
     }
@@ -144,28 +143,19 @@ def write_functional(
 
 def _write_truth(folder: Path, stem: str, scan: FunctionalScan) -> None:
     truth, name = scan.truth, f"{stem}_task-{TASK}"
-    n = scan.series.shape[-1]
     numbers = np.column_stack(
         [truth.motion.translation, truth.motion.rotation, np.append(truth.drift, 1.0)]
     )
-    rows = [
-        {"volume": "fmap" if volume == n else volume}
-        | dict(zip(list(MOTION_COLUMNS)[1:], row.tolist(), strict=True))
-        for volume, row in enumerate(numbers)
-    ]
+    rows = motion_rows(numbers, list(MOTION_COLUMNS), "fmap")
     table = folder / f"{name}_desc-motion_timeseries.tsv"
     write_table(table, rows, list(MOTION_COLUMNS))
     more = {
         "CentreOfRotation": truth.motion.centre.tolist(),
         "SliceTiming": truth.slice_times.tolist(),
-        "AxesIJK": "voxel axes of the truth's own images, which are in the order RAS",
+        **TRUTH_AXES,
     }
     write_json(table.with_suffix(".json"), MOTION_COLUMNS | more)
-    shift = folder / f"{name}_desc-shift_fieldmap"
-    counts = np.rint(truth.shift / SHIFT_STEP).astype(np.int16)
-    write_image(shift.with_suffix(".nii.gz"), counts, scan.affine, SHIFT_STEP, LEVEL)
-    words = "Where signal was found in the series less where it belongs, along axis j"
-    write_json(shift.with_suffix(".json"), {"Description": words, "Units": "mm"})
+    write_shift(folder / f"{name}_desc-shift_fieldmap", truth.shift, scan.affine)
     _write_courses(folder / f"{name}_desc-networks_timeseries.tsv", scan)
     _write_connectivity(folder / f"{name}_desc-connectivity_relmat.tsv", scan)
 
