@@ -7,6 +7,7 @@ place, so only what the files say counts, and table and ``.csv`` must agree.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,11 +67,25 @@ def read_lcmodel(place: Path, *, personal: bool = False) -> list[Fit]:
     BadInputError
         Where the folder holds several results.
     """
-    files = _files(place)
+    return _read(_files(place), place.name, personal)
+
+
+def read_lcmodel_files(paths: Sequence[Path], *, personal: bool = False) -> list[Fit]:
+    """Fits of one result as `read_lcmodel`, from these files and from none beside them."""
+    found = [path for path in paths if path.suffix.lower() in ENDS]
+    files = {(path.stem, path.suffix.lower()): path for path in found}
+    name = paths[0].name
+    if len(files) < len(found):
+        raise BadInputError(f"{name} is given twice, from two folders; give one result of LCModel")
+    _refuse_several(files, f"the list that begins with {name}")
+    return _read(files, name, personal)
+
+
+def _read(files: dict[tuple[str, str], Path], name: str, personal: bool) -> list[Fit]:
     voxels = sorted({_voxel(stem) for stem, end in files if end in (".table", ".coord")})
     if not voxels:
         voxels = [(1, 1, 1)]
-    fits = [_read_voxel(files, voxel, place.name, personal) for voxel in voxels]
+    fits = [_read_voxel(files, voxel, name, personal) for voxel in voxels]
     return fits + _voxels_without_table(files, voxels)
 
 
@@ -87,11 +102,14 @@ def _files(place: Path) -> dict[tuple[str, str], Path]:
     if not place.is_dir():
         stem = place.stem if place.suffix.lower() in ENDS else place.name
         files = {key: path for key, path in files.items() if _base(key[0]) == _base(stem)}
+    _refuse_several(files, place.name)
+    return files
+
+
+def _refuse_several(files: dict[tuple[str, str], Path], name: str) -> None:
     bases = sorted({_base(stem) for stem, _ in files})
     if len(bases) > 1:
-        reason = f"{place.name} holds the results {', '.join(bases[:4])}; name one of them"
-        raise BadInputError(reason)
-    return files
+        raise BadInputError(f"{name} holds the results {', '.join(bases[:4])}; name one of them")
 
 
 def _base(stem: str) -> str:

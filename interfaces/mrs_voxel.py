@@ -229,6 +229,10 @@ class _PlaceVoxelInputSpec(CodedInputSpec):
     csf_file = File(exists=True, mandatory=True, desc="fraction of CSF, T1w space")
     brain_file = File(exists=True, desc="brain mask on the same grid")
     to_native_file = File(exists=True, desc="field on the grid of the template")
+    impossible = traits.Enum(
+        "raise", "skip", usedefault=True,
+        desc="skip: where the voxel has no place in this head, fractions_file says why, alone",
+    )  # fmt: skip
 
 
 class _PlaceVoxelOutputSpec(TraitedSpec):
@@ -247,14 +251,14 @@ class PlaceVoxel(CodedInterface):
     _code = (read_nifti_header, read_rda, tissue_fractions, voxel_in_template, voxel_mask)
 
     def _run_interface(self, runtime):
-        name = Path(self.inputs.voxel_file).name
-        scan = read_scan(self.inputs.voxel_file, self.inputs.metadata)
         tissues, affine = self._tissues()
-        brain = None
-        if isdefined(self.inputs.brain_file):
-            brain = load(self.inputs.brain_file)[0] > 0
-        with naming(name):
-            found = tissue_fractions(scan.voxel, tissues, affine, brain)
+        try:
+            scan, found = self._place(tissues, affine)
+        except (BadInputError, MissingProgramError) as refusal:
+            if self.inputs.impossible == "raise":
+                raise
+            self._say(runtime.cwd, _refused(refusal))
+            return runtime
         mask = voxel_mask(scan.voxel, tissues["gm"].shape, affine)
         outputs = {
             "mask": (mask, affine),
@@ -268,10 +272,21 @@ class PlaceVoxel(CodedInterface):
         for key, (data, grid) in outputs.items():
             path = folder / OUTPUT_NAMES[key]
             self._results[f"{key}_file"] = save(data, grid, path)
-        self._results["fractions_file"] = write_json(
-            _report(scan, found), folder / "desc-tissue_mrs.json"
-        )
+        self._say(runtime.cwd, _report(scan, found))
         return runtime
+
+    def _place(self, tissues, affine):
+        """Header of the spectrum, and what its voxel holds."""
+        scan = read_scan(self.inputs.voxel_file, self.inputs.metadata)
+        brain = None
+        if isdefined(self.inputs.brain_file):
+            brain = load(self.inputs.brain_file)[0] > 0
+        with naming(Path(self.inputs.voxel_file).name):
+            return scan, tissue_fractions(scan.voxel, tissues, affine, brain)
+
+    def _say(self, folder, content):
+        path = Path(folder) / "desc-tissue_mrs.json"
+        self._results["fractions_file"] = write_json(content, path)
 
     def _tissues(self):
         """Maps by name, which must be on one grid, and its affine."""
@@ -291,6 +306,7 @@ def _report(scan: Scan, found: Fractions) -> dict[str, Any]:
     """Everything that is known of the voxel, None where nothing is."""
     times = {"te": scan.te, "tr": scan.tr, "tm": scan.tm}
     return {
+        "done": True,
         "fractions": {
             name: None if value is None else round(value, DIGITS)
             for name, value in found.as_dict().items()
@@ -302,6 +318,15 @@ def _report(scan: Scan, found: Fractions) -> dict[str, Any]:
         **{name: None if np.isnan(value) else round(value, 6) for name, value in times.items()},
         "sequence": scan.sequence or None,
         "source": scan.source,
+    }
+
+
+def _refused(refusal: Exception) -> dict[str, Any]:
+    """Why a voxel has no place here; that a program is missing says nothing against the scan."""
+    return {
+        "done": False,
+        "reason": str(refusal),
+        "program_missing": isinstance(refusal, MissingProgramError),
     }
 
 

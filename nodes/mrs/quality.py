@@ -56,6 +56,9 @@ class SpectrumQuality:
         What a reader should know and what excludes nothing.
     pass_snr, pass_fwhm : bool or None
         None where the number is missing.
+    faults : tuple of (str, str)
+        The reasons, each with its short name: ``fit_failed``, ``wrong_basis``, ``low_snr``,
+        ``broad_lines``.
     """
 
     included: bool
@@ -63,6 +66,7 @@ class SpectrumQuality:
     notes: tuple[str, ...]
     pass_snr: bool | None
     pass_fwhm: bool | None
+    faults: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +87,17 @@ def judge_spectrum(result: LCModelResult, limits: Limits | None = None) -> Spect
     if misc.snr_overflow:
         pass_snr = True
     pass_fwhm = _passes(misc.fwhm_ppm, limits.fwhm_ppm, larger=False)
-    reasons = [] if result.status == "ok" else [f"{result.status}: {result.status_reason}"]
+    faults = []
+    if result.status != "ok":
+        faults.append(("fit_failed", f"{result.status}: {result.status_reason}"))
     for d in result.diagnostics:
         if d.level != "info" and (d.routine, d.number) in DECISIVE:
-            reasons.append(f"{DECISIVE[d.routine, d.number]} ({d.level} {d.routine} {d.number})")
+            reason = f"{DECISIVE[d.routine, d.number]} ({d.level} {d.routine} {d.number})"
+            faults.append(("wrong_basis", reason))
     if result.status == "ok":
-        reasons += _limit_reasons(result, limits, pass_snr, pass_fwhm)
-    return SpectrumQuality(not reasons, tuple(reasons), _notes(result), pass_snr, pass_fwhm)
+        faults += _limit_faults(result, limits, pass_snr, pass_fwhm)
+    reasons = tuple(reason for _, reason in faults)
+    return SpectrumQuality(not faults, reasons, _notes(result), pass_snr, pass_fwhm, tuple(faults))
 
 
 def judge_row(result: LCModelResult, row: Row, limits: Limits | None = None) -> RowQuality:
@@ -118,12 +126,27 @@ def row_notes(result: LCModelResult, row: Row) -> tuple[str, ...]:
     if row.prior_outlier:
         side = "above" if row.prior_outlier == "+" else "below"
         notes.append(f"{row.metabolite_std} lies {side} what LCModel expects")
-    if row.metabolite_std == "GABA" and "mega" not in result.inputs.get("sptype", ""):
-        notes.append("GABA without editing follows LCModel's prior in part")
-    echo = echo_time(result)
-    if echo is not None and echo >= LONG_ECHO and row.metabolite_std in NOT_AT_LONG_ECHO:
-        notes.append(f"{row.metabolite_std} is unreliable at an echo time of {echo:g} ms")
+    notes += doubts_of(row.metabolite_std, echo_time(result), edited=is_edited(result))
     return tuple(notes)
+
+
+def doubts_of(metabolite: str, echo_ms: float | None, *, edited: bool) -> list[str]:
+    """Why a metabolite cannot be told by such a spectrum, however small its CRLB.
+
+    >>> doubts_of("GSH", 160.0, edited=False)
+    ['GSH is unreliable at an echo time of 160 ms']
+    """
+    doubts = []
+    if metabolite == "GABA" and not edited:
+        doubts.append("GABA without editing follows LCModel's prior in part")
+    if echo_ms is not None and echo_ms >= LONG_ECHO and metabolite in NOT_AT_LONG_ECHO:
+        doubts.append(f"{metabolite} is unreliable at an echo time of {echo_ms:g} ms")
+    return doubts
+
+
+def is_edited(result: LCModelResult) -> bool:
+    """LCModel was told that the spectrum is edited (MEGA-PRESS)."""
+    return "mega" in result.inputs.get("sptype", "").lower()
 
 
 def echo_time(result: LCModelResult) -> float | None:
@@ -173,19 +196,20 @@ def _passes(value: float, limit: float | None, *, larger: bool) -> bool | None:
     return value >= limit if larger else value <= limit
 
 
-def _limit_reasons(
+def _limit_faults(
     result: LCModelResult, limits: Limits, pass_snr: bool | None, pass_fwhm: bool | None
-) -> list[str]:
-    reasons = []
+) -> list[tuple[str, str]]:
+    faults = []
     if pass_snr is None:
-        reasons.append("S/N is missing")
+        faults.append(("low_snr", "S/N is missing"))
     elif not pass_snr:
-        reasons.append(f"S/N {result.misc.snr:g} (< {limits.snr:g})")
+        faults.append(("low_snr", f"S/N {result.misc.snr:g} (< {limits.snr:g})"))
+    width = result.misc.fwhm_ppm
     if pass_fwhm is None:
-        reasons.append("line width is missing")
+        faults.append(("broad_lines", "line width is missing"))
     elif not pass_fwhm:
-        reasons.append(f"line width {result.misc.fwhm_ppm:g} ppm (> {limits.fwhm_ppm:g} ppm)")
-    return reasons
+        faults.append(("broad_lines", f"line width {width:g} ppm (> {limits.fwhm_ppm:g} ppm)"))
+    return faults
 
 
 def _notes(result: LCModelResult) -> tuple[str, ...]:
