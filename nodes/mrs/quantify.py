@@ -167,18 +167,24 @@ def timing_faults(result: LCModelResult, timing: Mapping[str, Any]) -> list[str]
     """What relaxation cannot be corrected without, and echo times that contradict."""
     names = {"sequence": "sequence", "te": "echo time", "tr": "repetition time"}
     faults = [f"the {what} is not known" for key, what in names.items() if not timing[key]]
-    echo = echo_time(result)
-    if timing["te"] and echo is not None and _differ(echo, 1000 * timing["te"]):
-        faults.append(
-            f"LCModel was told an echo time of {echo:g} ms, but that of the scan is "
-            f"{1000 * timing['te']:g} ms"
-        )
-    return faults
+    contradiction = echo_contradiction(echo_time(result), timing["te"])
+    return [*faults, *([contradiction] if contradiction else [])]
 
 
-def _differ(one: float, other: float) -> bool:
-    """Two echo times, ms, are not the same."""
-    return round(abs(one - other), 6) > ECHO_TOLERANCE
+def echo_contradiction(lcmodel_ms: float | None, te: float | None) -> str:
+    """What is wrong with LCModel's echo time (ms) against that of the scan (s); empty if nothing.
+
+    >>> echo_contradiction(160.0, 0.163)
+    ''
+    >>> echo_contradiction(30.0, 0.16)
+    'LCModel was told an echo time of 30 ms, but that of the scan is 160 ms'
+    """
+    if lcmodel_ms is None or not te or round(abs(lcmodel_ms - 1000 * te), 6) <= ECHO_TOLERANCE:
+        return ""
+    return (
+        f"LCModel was told an echo time of {lcmodel_ms:g} ms, but that of the scan is "
+        f"{1000 * te:g} ms"
+    )
 
 
 def _sequence(timing: Mapping[str, Any]) -> Timing:
