@@ -13,6 +13,7 @@ from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface, naming
 from alsflow.interfaces.drawing import Drawing, on_grid, read_table
 from alsflow.interfaces.images import load
+from alsflow.interfaces.report import save_png
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.report.spectroscopy import draw_fit, draw_tissue_bar
 from alsflow.nodes.report.spectroscopy_voxel import draw_overlap, draw_voxel
@@ -87,7 +88,9 @@ class DrawFit(Drawing, CodedInterface):
 
 class _DrawVoxelInputSpec(CodedInputSpec):
     t1w_file = File(exists=True, mandatory=True, desc="head or brain")
-    mask_file = File(exists=True, desc="voxel, grid of t1w_file; no picture without it or if empty")
+    mask_file = File(
+        exists=True, desc="voxel, grid of t1w_file; no picture without it or if empty"
+    )
     brain_file = File(exists=True, desc="brain mask, grid of t1w_file")
 
 
@@ -100,7 +103,8 @@ class DrawVoxel(Drawing, CodedInterface):
 
     input_spec = _DrawVoxelInputSpec
     output_spec = _DrawVoxelOutputSpec
-    _code = (draw_voxel,)
+    _code = (draw_voxel, save_png)
+    _save = staticmethod(save_png)  # greys and one colour
 
     def _figures(self) -> dict[str, Figure]:
         inputs = self.inputs

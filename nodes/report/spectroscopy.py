@@ -20,6 +20,7 @@ FIT, BASELINE, RESIDUAL = SERIES[1], SERIES[0], "#5a5a5a"
 PEAKS = {"tNAA": (2.01, "left"), "tCr": (3.03, "left"), "tCho": (3.20, "right"),
          "mIns": (3.56, "right")}  # fmt: skip
 HEADROOM = 0.13  # above the spectrum, for the names of the peaks, as a share of its height
+FOOTROOM = 0.03  # below it
 LEAST_RESIDUAL = (
     0.05  # half height of the panel of the residual, as a share of that of the spectrum
 )
@@ -29,6 +30,7 @@ LINE = 0.165  # inches from row to row
 MOST_ROWS = 30  # metabolites listed
 HEAD_WIDTH = 104  # characters of a line over the panels
 MOST_REASONS = 3  # lines of them
+FIRST = ("tNAA", "tCr", "tCho", "mIns", "Glx", "GABA", "GSH")  # of the list
 SD_CAP = 999  # %; LCModel prints this for 999 or more
 # Okabe and Ito: told apart with any colour vision; the same as of the carpet
 TISSUES = {"gm": ("grey matter", "#0072b2", "white"), "wm": ("white matter", "#e69f00", INK),
@@ -90,7 +92,7 @@ def headline(quality: Mapping[str, object]) -> list[str]:
     lines = wrap("; ".join(reasons), HEAD_WIDTH)
     if len(lines) > MOST_REASONS:
         lines = [*lines[: MOST_REASONS - 1], lines[MOST_REASONS - 1] + " …"]
-    return [", ".join(parts), *lines]
+    return ["; ".join(parts), *lines]
 
 
 def _number(value: object) -> float:
@@ -101,7 +103,8 @@ def _number(value: object) -> float:
 def listed(metabolites: pd.DataFrame, sd_percent: float) -> list[tuple[str, str, str, bool]]:
     """Rows of the list: name, concentration, Cramér-Rao bound, whether it is within the limit.
 
-    Those within the limit come first; of more rows than have room, the last is a count.
+    Those of most papers come first, then those within the limit; of more rows than have room,
+    the last is a count.
     """
     rows = []
     for name, conc, sd in zip(*(metabolites[key] for key in ("name", "conc", "sd_percent")),
@@ -109,7 +112,8 @@ def listed(metabolites: pd.DataFrame, sd_percent: float) -> list[tuple[str, str,
         value = _number(sd)
         shown = "n/a" if np.isnan(value) else f"≥ {SD_CAP}" if value >= SD_CAP else f"{value:g}"
         rows.append((str(name), significant(_number(conc)), shown, value <= sd_percent))
-    rows.sort(key=lambda row: not row[3])
+    first = {name: place for place, name in enumerate(FIRST)}
+    rows.sort(key=lambda row: (first.get(row[0], len(FIRST)), not row[3]))
     more = len(rows) - MOST_ROWS
     if more > 0:
         rows = [*rows[: MOST_ROWS - 1], (f"and {more + 1} more", "", "", False)]
@@ -140,7 +144,7 @@ def _draw_panels(
     curves = {name: spectra[name].to_numpy(float) for name in spectra}
     left, bottom, width, height = place
     low, high = _range([curves[k] for k in ("data", "fit", "baseline") if k in curves])
-    high += HEADROOM * (high - low)
+    low, high = low - FOOTROOM * (high - low), high + HEADROOM * (high - low)
     _, most = _range([np.abs(curves["residual"])])
     half = 1.08 * max(most, LEAST_RESIDUAL * (high - low))
     share = 2 * half / (2 * half + high - low) * height
@@ -149,17 +153,21 @@ def _draw_panels(
     over.axhline(0, color=GREY, lw=0.6)
     over.plot(curves["ppm"], curves["residual"], color=RESIDUAL, lw=0.8)
     over.set_ylim(-half, half)
-    under.plot(curves["ppm"], curves["data"], color="black", lw=0.9, label="spectrum")
-    under.plot(curves["ppm"], curves["fit"], color=FIT, lw=1.5, label="fit")
+    under.plot(curves["ppm"], curves["data"], color="black", lw=1.0, label="spectrum")
+    under.plot(curves["ppm"], curves["fit"], color=FIT, lw=1.3, label="fit")
     if np.isfinite(curves.get("baseline", np.array([np.nan]))).any():
         under.plot(curves["ppm"], curves["baseline"], color=BASELINE, lw=1.2, ls=(0, (5, 2)),
                    label="baseline")  # fmt: skip
     under.set_ylim(low, high)
+    handles, names = under.get_legend_handles_labels()
+    figure.legend(handles, names, frameon=False, fontsize=8.5, loc="upper right", ncols=3,
+                  bbox_to_anchor=(left + width, 1 - 0.03 / figure.get_figheight()),
+                  borderpad=0.2, columnspacing=1.4, handlelength=1.8)  # fmt: skip
     _finish(over, under, curves)
 
 
 def _finish(over: Axes, under: Axes, curves: Mapping[str, NDArray]) -> None:
-    """Axes, names of peaks and of curves."""
+    """Axes and names of peaks."""
     ends = (float(np.nanmax(curves["ppm"])), float(np.nanmin(curves["ppm"])))
     for axes in (over, under):
         axes.set_yticks([])
@@ -171,7 +179,8 @@ def _finish(over: Axes, under: Axes, curves: Mapping[str, NDArray]) -> None:
                 axes.axvline(ppm, color=GREY, lw=0.6, ls=(0, (1, 3)), zorder=0)
     over.tick_params(labelbottom=False, bottom=False)
     over.spines["bottom"].set_visible(False)
-    over.set_ylabel("residual", fontsize=8.5)
+    over.text(1, 1, "residual", fontsize=8, color=RESIDUAL, ha="right", va="center",
+              transform=over.transAxes)  # fmt: skip
     under.set_ylabel("signal, same scale", fontsize=8.5)
     under.set_xlabel("chemical shift, ppm", fontsize=9)
     for name, (ppm, side) in PEAKS.items():
@@ -182,8 +191,6 @@ def _finish(over: Axes, under: Axes, curves: Mapping[str, NDArray]) -> None:
                            va="top")  # fmt: skip
     if not np.isfinite(curves["data"]).any():
         under.text(0.5, 0.5, "n/a", color=GREY, ha="center", transform=under.transAxes)
-    under.legend(frameon=False, fontsize=8, loc="upper right", borderpad=0,
-                 bbox_to_anchor=(1, 0.93))  # fmt: skip
 
 
 def _range(curves: Sequence[NDArray]) -> tuple[float, float]:

@@ -13,13 +13,13 @@ from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import apply_affine
 from alsflow.nodes.report.anatomy import OUTLINE_COLOUR, canvas, contour, legend, window
 from alsflow.nodes.report.functional import colour_bar
-from alsflow.nodes.report.slices import Layout, bounds, montage, plan
+from alsflow.nodes.report.slices import Layout, montage, plan
 
 PIXEL = 0.6  # mm
-MARGIN = 8.0  # mm around brain and voxel
+MARGIN = 12.0  # mm around brain and voxel
 SHARES = matplotlib.colormaps["viridis"]  # told apart with any colour vision
 LEAST_SHARE = 0.005  # of the people; fewer are left grey
-HALF, ALL = "#ffffff", "#ff9e9e"
+HALF = "#ffffff"  # line round what at least half of the people share
 TIE = 1e-4  # shares that differ by less are the same
 
 
@@ -99,12 +99,12 @@ def overlap_peak(overlap: NDArray, affine: NDArray) -> tuple[NDArray, float]:
 
 def _through(brain: NDArray, voxel: NDArray, affine: NDArray, place: NDArray) -> Layout:
     """One slice of each plane through a place, side by side, each in the middle of its column."""
-    frame = plan(brain, affine, count=1, margin=MARGIN, pixel=PIXEL)
-    box = bounds(voxel, affine)
-    assert box is not None
-    low = np.minimum(frame.low, box[0] - MARGIN)
-    high = np.maximum(frame.high, box[1] + MARGIN)
-    frame = replace(frame, low=low, high=high)
+    seen = brain if brain.any() else np.ones(brain.shape, bool)
+    # their points themselves: the box of a mask on a turned grid is far too large in the world
+    points = [apply_affine(affine, np.argwhere(part).T) for part in (seen, voxel)]
+    low = np.min([part.min(axis=1) for part in points], axis=0) - MARGIN
+    high = np.max([part.max(axis=1) for part in points], axis=0) + MARGIN
+    frame = replace(plan(seen, affine, count=1, pixel=PIXEL), low=low, high=high)
     tall = max(frame.size(tile)[0] for tile in frame.tiles)
     tiles, column = [], 0
     for tile in frame.tiles:
