@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -52,6 +53,7 @@ class Drawing:
     """Draws figures with no regard to what a user's matplotlibrc says."""
 
     _results: dict[str, str]
+    _save: Callable[[Figure, str | Path], str] = staticmethod(save_colour_png)
 
     def _figures(self) -> dict[str, Figure]:
         raise NotImplementedError
@@ -61,7 +63,7 @@ class Drawing:
             matplotlib.rcdefaults()
             for name, figure in self._figures().items():
                 path = Path(runtime.cwd) / f"{name}.png"
-                self._results[f"{name}_file"] = save_colour_png(figure, path)
+                self._results[f"{name}_file"] = self._save(figure, path)
         return runtime
 
 
