@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from nipype.interfaces.base import File
+from nipype.interfaces.base import File, isdefined
 
 from alsflow.interfaces.judged_steps import (
     Infos,
@@ -48,6 +48,7 @@ IN_TABLES = (UNCORRECTED, "phase_encoding_unknown", "check", "tensor")
 
 class _MeasureDwiInputSpec(JudgedStepsInputSpec):
     tracts_file = File(exists=True, mandatory=True, desc="table of the tracts")
+    voxel_file = File(exists=True, desc="table of the MRS voxel, where spectroscopy is part of it")
 
 
 class MeasureDwi(JudgedSteps):
@@ -71,14 +72,21 @@ class MeasureDwi(JudgedSteps):
         unfound = {"field": next((n["reason"] for n in given if n["name"] == UNCORRECTED), "")}
         steps = steps_taken(self.inputs.asked, infos, unfound, "correct")
         notes = [*given, *skipped(infos), *_unchecked(infos), *warnings_of(infos), *notes]
-        tracts = pd.read_csv(self.inputs.tracts_file, sep="\t", keep_default_na=False,
-                             na_values={"mean": ["n/a"]})  # fmt: skip
         table = tract_measures_table(
-            tracts, [flag["reason"] for flag in flags], beside_values(notes, IN_TABLES)
-        )
+            _table(self.inputs.tracts_file, "mean"),
+            [flag["reason"] for flag in flags],
+            beside_values(notes, IN_TABLES),
+            _table(self.inputs.voxel_file, "weighted_mean")
+            if isdefined(self.inputs.voxel_file) else None,
+        )  # fmt: skip
         judged = {"flags": flags, "notes": notes, "metrics": metrics}
         self.write(Path(runtime.cwd), table, judged, steps, infos)
         return runtime
+
+
+def _table(path: str, number: str) -> pd.DataFrame:
+    """Table of a step; ``n/a`` is unknown in its column of means."""
+    return pd.read_csv(path, sep="\t", keep_default_na=False, na_values={number: ["n/a"]})
 
 
 def _unchecked(infos: Infos) -> list[dict[str, str]]:

@@ -32,6 +32,7 @@ from alsflow.nodes.dwi.tracts import (
     tract_measures,
     tract_weights,
 )
+from alsflow.nodes.dwi.voxel import share_on_series
 from alsflow.nodes.geometry import apply_affine, grid_points, voxel_volume
 from alsflow.nodes.spaces import in_space
 
@@ -210,8 +211,7 @@ class _Scene:
         if not isdefined(self.inputs.csf_file) or self.inputs.most_csf >= 1:
             return np.ones(self.brain.shape, bool)
         csf, image = load(self.inputs.csf_file)
-        world = grid_points(self.brain.shape, self.affine)
-        share = tract_weights(csf, image.affine, places(apply_affine(self.matrix, world)))
+        share = share_on_series(csf, image.affine, self.matrix, self.brain.shape, self.affine)
         return share <= self.inputs.most_csf
 
     def placed(self, group: Group, mask: NDArray) -> Tract:
@@ -287,7 +287,7 @@ class MeasureTracts(CodedInterface):
     output_spec = _MeasureTractsOutputSpec
     _code = (
         _Scene, both_sides, coarse_points, course, in_space, lower_end, overlap_table, place_tract,
-        places, tract_measures, tract_profile, tract_weights, warped_course,
+        places, share_on_series, tract_measures, tract_profile, tract_weights, warped_course,
     )  # fmt: skip
 
     def _run_interface(self, runtime):

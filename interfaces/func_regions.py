@@ -21,7 +21,6 @@ from alsflow.interfaces.warps import load_warp
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.func.connectivity import MOTOR
 from alsflow.nodes.func.regions import (
-    NO_VOXEL,
     BoldVoxels,
     Head,
     LabelShares,
@@ -38,6 +37,7 @@ from alsflow.nodes.func.regions import (
 )
 from alsflow.nodes.func.seeds import DEFAULT_SEEDS, T1W, Seed, read_seeds
 from alsflow.nodes.geometry import voxel_volume
+from alsflow.nodes.mrs.voxel import NO_VOXEL
 
 TISSUES = ("gm", "wm", "csf")
 SIDES = ("left", "right", "both")

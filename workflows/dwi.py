@@ -26,6 +26,7 @@ from alsflow.interfaces.dwi_prep import (
     UnringDwi,
 )
 from alsflow.interfaces.dwi_tracts import MeasureTracts, WarpTracts, region_groups
+from alsflow.interfaces.dwi_voxel import MeasureVoxel
 from alsflow.interfaces.epi_plan import gre_inputs, pair_inputs
 from alsflow.interfaces.report_dwi import (
     DrawMotion,
@@ -51,6 +52,7 @@ DRIFT: dict[str, dict[str, Any]] = {
     "linear": {"degree": 1},
 }
 ANATOMY = ("mask_file", "gm_file", "wm_file", "csf_file", "to_template_file")
+VOXEL = "mrs_voxel_file"
 WARPED = ("dwi_to_t1w_file", "tract_weights_file", "tract_names_file", "tracts_file",
           "all_tracts_file", "profiles_file", "overlap_file")  # fmt: skip
 FIGURES = ("color", "tracts", "registration", "motion", "histogram", "profiles")
@@ -66,7 +68,9 @@ def init_dwi_stream_wf(visit: Visit, settings: Settings) -> Workflow:
 
     .. workflow:: inputnode, series_wf -> tensor_wf -> tracts_wf -> measure -> draw_wf -> ds_dwi
 
-    Inputs: what the anatomical stream shares (`workflows.anat.SHARED`).
+    Inputs: what the anatomical stream shares (`workflows.anat.SHARED`), and ``mrs_voxel_file``,
+    the mask of the MRS voxel on the grid of the T1w image where there is one. It is measured where
+    spectroscopy is one of the streams of the run (`Settings.modalities`).
 
     Parameters
     ----------
@@ -79,10 +83,11 @@ def init_dwi_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     read = dict.fromkeys([*(run.path for run in plan.runs), *plan.distortion.files])
     sources = [f"bids:raw:{path.relative_to(settings.bids_dir)}" for path in read]
     workflow = Workflow(name="dwi_wf")
-    inputnode = port("inputnode", *SHARED)
+    inputnode = port("inputnode", *SHARED, VOXEL)
     series_wf = init_series_wf(plan, settings)
     tensor_wf = init_tensor_wf(settings.dwi)
-    tracts_wf = init_tracts_wf(settings.dwi)
+    spectroscopy = "mrs" in settings.modalities
+    tracts_wf = init_tracts_wf(settings.dwi, voxel=spectroscopy)
     measure = init_measure_node(plan, settings.dwi)
     groups = region_groups(chosen_tracts(settings.dwi)[1])
     draw_wf = init_draw_wf(
@@ -114,6 +119,10 @@ def init_dwi_stream_wf(visit: Visit, settings: Settings) -> Workflow:
                            FIGURES]),
     ])  # fmt: skip
     _connect_drawing(workflow, inputnode, series_wf, tensor_wf, tracts_wf, draw_wf)
+    if spectroscopy:
+        workflow.connect(inputnode, VOXEL, tracts_wf, f"inputnode.{VOXEL}")
+        workflow.connect(tracts_wf, "outputnode.voxel_file", measure, "voxel_file")
+        workflow.connect(tracts_wf, "outputnode.voxel_file", ds_dwi, "voxel_file")
     if settings.dwi.denoise:
         workflow.connect(series_wf, "outputnode.noise_file", ds_dwi, "noise_file")
         workflow.connect(series_wf, "outputnode.noise_file", tensor_wf, "inputnode.noise_file")
@@ -321,18 +330,19 @@ def chosen_tracts(dwi: DwiSettings) -> tuple[Any, dict[str, dict[str, list[int]]
     return atlas, regions
 
 
-def init_tracts_wf(dwi: DwiSettings) -> Workflow:
+def init_tracts_wf(dwi: DwiSettings, *, voxel: bool = False) -> Workflow:
     """Tracts in the native space of the series, and their measures.
 
-    Inputs: `ANATOMY`, ``b0_file``, ``brain_file``, `MAPS`. Outputs: `WARPED`, ``matrix_file``,
-    ``register_info_file``.
+    Inputs: `ANATOMY`, `VOXEL`, ``b0_file``, ``brain_file``, `MAPS`. Outputs: `WARPED`,
+    ``matrix_file``, ``register_info_file``, and ``voxel_file``, the table of the MRS voxel, if
+    `voxel`.
 
-    .. workflow:: inputnode -> register, steady -> warp -> measure -> outputnode
+    .. workflow:: inputnode -> register, steady -> warp -> measure, voxel -> outputnode
     """
     atlas, regions = chosen_tracts(dwi)
     workflow = Workflow(name="tracts_wf")
-    inputnode = port("inputnode", *ANATOMY, "b0_file", "brain_file", *MAPS)
-    outputnode = port("outputnode", *WARPED, "matrix_file", "register_info_file")
+    inputnode = port("inputnode", *ANATOMY, VOXEL, "b0_file", "brain_file", *MAPS)
+    outputnode = port("outputnode", *WARPED, "matrix_file", "register_info_file", "voxel_file")
     chosen = {"atlas_file": str(atlas.image), "kind": atlas.kind, "space": atlas.space,
               "regions": regions}  # fmt: skip
     register = Node(Coregister(contrast="grey_bright"), name="register")
@@ -372,7 +382,23 @@ def init_tracts_wf(dwi: DwiSettings) -> Workflow:
                             ("names_file", "tract_names_file")]),
         (measure, outputnode, [(field, field) for field in WARPED[3:]]),
     ])  # fmt: skip
+    if voxel:
+        _measure_voxel(workflow, dwi)
     return workflow
+
+
+def _measure_voxel(workflow: Workflow, dwi: DwiSettings) -> None:
+    """Add the node that measures the white matter of the MRS voxel."""
+    inputnode, outputnode, register = (
+        workflow.get_node(name) for name in ("inputnode", "outputnode", "register")
+    )
+    voxel = Node(MeasureVoxel(most_csf=dwi.max_csf, least_coverage=dwi.min_coverage), name="voxel")
+    workflow.connect([
+        (inputnode, voxel, [(field, field) for field in (*MAPS, "wm_file", "csf_file", VOXEL)]),
+        (inputnode, voxel, [("brain_file", "mask_file")]),
+        (register, voxel, [("matrix_file", "matrix_file")]),
+        (voxel, outputnode, [("voxel_file", "voxel_file")]),
+    ])  # fmt: skip
 
 
 def init_draw_wf(*, undistorted: bool, shown: list[str]) -> Workflow:

@@ -59,7 +59,9 @@ def colour_coded(fa: NDArray, direction: NDArray) -> NDArray:
     return np.rint(255 * np.nan_to_num(colour)).astype(np.uint8)
 
 
-def tract_measures_table(tracts: pd.DataFrame, flags: Sequence[str], note: str) -> pd.DataFrame:
+def tract_measures_table(
+    tracts: pd.DataFrame, flags: Sequence[str], note: str, voxel: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Measures of one person, one row each.
 
     Parameters
@@ -70,6 +72,9 @@ def tract_measures_table(tracts: pd.DataFrame, flags: Sequence[str], note: str) 
         Why the maps cannot be used; any of them makes every value ``n/a``.
     note : str
         What a reader of every value must know, such as that distortion was not corrected.
+    voxel : DataFrame, optional
+        Means in the MRS voxel: columns metric, weighted_mean, reason. Without it there are no
+        such measures.
 
     Returns
     -------
@@ -83,6 +88,11 @@ def tract_measures_table(tracts: pd.DataFrame, flags: Sequence[str], note: str) 
         for side in SIDES
     ]
     rows += [(f"fa_{tract}_asymmetry", *_asymmetry(tracts, tract), "1") for tract in TRACTS]
+    if voxel is not None:
+        rows += [
+            (f"{row.metric}_mrs_voxel", row.weighted_mean, row.reason, METRICS[row.metric])
+            for row in voxel.itertuples(index=False)
+        ]
     table = pd.DataFrame(rows, columns=["measure", "value", "reason", "unit"])
     known = table["value"].notna()
     table["reason"] = table["reason"].where(~known, note)

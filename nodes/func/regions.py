@@ -21,6 +21,7 @@ from alsflow.nodes.atlas import REACH_HIGH, REACH_LOW, affine_problems
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.func.seeds import T1W, Seed
 from alsflow.nodes.geometry import apply_affine, voxel_sizes, voxel_volume
+from alsflow.nodes.mrs.voxel import NO_VOXEL
 from alsflow.nodes.spaces import in_space
 
 LEAST_SHARE = 0.5  # of a voxel, inside the region and grey
@@ -28,7 +29,6 @@ LEAST_VOXELS = 20  # of a seed or a measured region
 LEAST_GREY = 0.25  # grey fraction of the voxels of a map of connectivity
 LEAST_BRAIN = 0.5  # share of a voxel inside the brain
 PARTS = (3, 6)  # fewest and most sub-points along an edge of a voxel
-NO_VOXEL = "no MRS voxel"
 Sides = Mapping[str, Sequence[int]]
 Sample = Callable[[NDArray], NDArray]  # values (..., n) at points (3, n) of the T1w head, mm
 

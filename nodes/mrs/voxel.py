@@ -19,6 +19,7 @@ from alsflow.nodes.geometry import apply_affine, voxel_sizes, voxel_volume
 
 LEAST_EDGE = 2.0  # mm; shorter means that the header is not in mm
 MOST_EDGE = 200.0  # mm; NIfTI-MRS says 10000 where nothing was localised
+NO_VOXEL = "no MRS voxel"  # what a measure of another stream says where there is none
 ON_FACE = 1e-7  # of an edge: rounding of points in single precision
 LPS = np.diag([-1.0, -1.0, 1.0])  # LPS+ to RAS+ and back
 SEQUENCES = {  # what the names of sequences and protocols contain

@@ -30,7 +30,7 @@ DONE = {
 }  # fmt: skip
 
 
-def measured(folder, monkeypatch, flags=(), **changes):
+def measured(folder, monkeypatch, flags=(), voxel="", **changes):
     """Judgement and record of the steps, with some of their files changed."""
     monkeypatch.chdir(folder)
     header = "tract\tside\tmetric\tmean\tstatus\treason\n"
@@ -41,6 +41,7 @@ def measured(folder, monkeypatch, flags=(), **changes):
         (folder / f"{step}.json").write_text(json.dumps(info))
         files[f"{step}_info_file"] = str(folder / f"{step}.json")
     files |= {"tracts_file": str(folder / "tracts.tsv"), "anat_qc_file": str(folder / "anat.json")}
+    files |= {"voxel_file": voxel} if voxel else {}
     node = MeasureDwi(steps=list(DONE), asked=ASKED, notes=NOTES)
     node.inputs.trait_set(**files)
     outputs = node.run().outputs
@@ -74,6 +75,19 @@ def test_every_note_is_said_once(tmp_path, monkeypatch):
     ]
     row = ("fa_corticospinal_tract_left", "0.5", "1", "ok", "distortion was not corrected")
     assert "\t".join(row) in table.splitlines()
+
+
+def test_the_table_of_the_mrs_voxel_reaches_the_measures(tmp_path, monkeypatch):
+    _, _, table = measured(tmp_path, monkeypatch)
+    assert "mrs_voxel" not in table
+    header = "region\tmetric\tweighted_mean\treason\n"
+    (tmp_path / "voxel.tsv").write_text(
+        f"{header}mrs_voxel\tfa\t0.4\t\nmrs_voxel\tmd\tn/a\tno MRS voxel\n"
+    )
+    _, _, table = measured(tmp_path, monkeypatch, voxel=str(tmp_path / "voxel.tsv"))
+    rows = table.splitlines()
+    assert "fa_mrs_voxel\t0.4\t1\tok\tdistortion was not corrected" in rows
+    assert "md_mrs_voxel\tn/a\tmm2/s\tok\tno MRS voxel" in rows
 
 
 def test_directions_that_could_not_be_checked_are_noted(tmp_path, monkeypatch):

@@ -129,11 +129,11 @@ VARIANTS = {
 }  # fmt: skip
 
 
-def built(paper, tmp_path, dwi=None, **files):
+def built(paper, tmp_path, dwi=None, modalities=(), **files):
     """Visit, settings and workflow, its inputs given."""
     visit = visit_on_paper(paper, **files)
     dwi = DwiSettings(**{"tract_atlas": "juelich"} | (dwi or {}))
-    settings = Settings(paper, tmp_path / "out", "participant", dwi=dwi)
+    settings = Settings(paper, tmp_path / "out", "participant", dwi=dwi, modalities=modalities)
     workflow = init_dwi_stream_wf(visit, settings)
     given = workflow.get_node("inputnode").inputs
     given.trait_set(**dict.fromkeys(given.copyable_trait_names(), str(visit.files["dwi"][0])))
@@ -160,6 +160,31 @@ def test_every_variant_feeds_every_output(paper, tmp_path, name):
         start = "sub-01/ses-a/" if visit.session else f"sub-{visit.participant}/"
         assert str(path.relative_to(settings.output_dir)).startswith(start)
         assert path.name.startswith(f"{visit.prefix}_")
+
+
+@pytest.mark.parametrize("streams", [(), ("anat", "dwi"), ("anat", "mrs", "dwi")])
+def test_the_mrs_voxel_is_measured_where_spectroscopy_is_part_of_the_run(paper, tmp_path, streams):
+    _, _, workflow = built(paper, tmp_path, modalities=streams)
+    assert "mrs_voxel_file" in workflow.get_node("inputnode").outputs.copyable_trait_names()
+    flat = generate_expanded_graph(workflow._create_flat_graph())
+    nodes = {node.fullname.removeprefix("dwi_wf."): node for node in flat.nodes()}
+    assert ("tracts_wf.voxel" in nodes) == ("mrs" in streams)
+    if "mrs" not in streams:
+        assert not any("voxel" in field for *_, data in flat.edges(data=True)
+                       for edge in data["connect"] for field in map(str, edge))  # fmt: skip
+        return
+    edges = {(one.name, str(a), two.name, b) for one, two, data in flat.edges(data=True)
+             for a, b in data["connect"]}  # fmt: skip
+    assert ("voxel", "voxel_file", "measure", "voxel_file") in edges
+    assert ("voxel", "voxel_file", "ds_dwi", "voxel_file") in edges
+    voxel = nodes["tracts_wf.voxel"]
+    fed = {b for _, _, name, b in edges if name == "voxel"}
+    assert fed <= set(voxel.inputs.copyable_trait_names())
+    given = {name for name in voxel.inputs.traits(mandatory=True)
+             if isdefined(getattr(voxel.inputs, name))}  # fmt: skip
+    assert set(voxel.inputs.traits(mandatory=True)) <= fed | given
+    assert voxel.inputs.mrs_voxel_file == workflow.get_node("inputnode").inputs.mrs_voxel_file
+    assert (voxel.inputs.most_csf, voxel.inputs.least_coverage) == (0.2, 0.7)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +288,7 @@ class TestGoodPerson:
     def test_the_measures_are_those_of_the_catalogue(self, clinic, first):
         found = clinic.measures(GOOD)
         known = {m.name: m.unit for m in catalogue().measures.values() if m.stream == "dwi"}
+        known = {name: unit for name, unit in known.items() if "mrs_voxel" not in name}
         assert dict(found["unit"]) == known
         assert found.index.is_unique
         assert (found["qc"] == "ok").all()

@@ -27,13 +27,14 @@ def test_every_measure_of_the_diffusion_stream_is_declared():
     sides = ("left", "right", "both")
     names = {f"{m}_{t}_{s}" for m in METRICS for t in TRACTS for s in sides}
     names |= {f"fa_{tract}_asymmetry" for tract in TRACTS}
+    names |= {f"{metric}_mrs_voxel" for metric in METRICS}
     assert {m.name for m in catalogue().measures.values() if m.stream == "dwi"} == names
 
 
 def test_maps_that_belong_together_have_ranges_that_do():
     """MD = (AD + 2 RD) / 3 must be able to hold at both ends."""
-    for tract in TRACTS:
-        md, ad, rd = (describe(f"{m}_{tract}_both") for m in ("md", "ad", "rd"))
+    for place in (*(f"{tract}_both" for tract in TRACTS), "mrs_voxel"):
+        md, ad, rd = (describe(f"{m}_{place}") for m in ("md", "ad", "rd"))
         assert rd.low < md.low < ad.low
         assert rd.high < md.high < ad.high
 
@@ -64,6 +65,7 @@ def test_a_seed_is_not_measured_with_itself():
     assert "fc_precentral_thalamus_both" in names
     assert "fc_precentral_precentral_both" not in names
     assert {"alff_precentral_left", "reho_striatum_both", "fc_motor_interhemispheric"} <= names
+    assert {f"fc_mrs_voxel_{region}_both" for region in REGIONS} <= names
 
 
 def test_an_unknown_measure_is_refused():

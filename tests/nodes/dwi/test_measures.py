@@ -24,12 +24,32 @@ def tracts():
     return pd.DataFrame(rows, columns=["tract", "side", "metric", "mean", "reason"])
 
 
+def voxel():
+    """Means in the MRS voxel."""
+    rows = [(metric, 0.2 + k / 100, "") for k, metric in enumerate(METRICS)]
+    return pd.DataFrame(rows, columns=["metric", "weighted_mean", "reason"])
+
+
 def test_the_table_has_the_measures_of_the_catalogue_with_their_units():
-    table = tract_measures_table(tracts(), [], "")
+    table = tract_measures_table(tracts(), [], "", voxel())
     declared = {m.name: m.unit for m in catalogue().measures.values() if m.stream == "dwi"}
     assert dict(zip(table["measure"], table["unit"], strict=True)) == declared
     assert (table["qc"] == "ok").all()
     assert table["value"].notna().all()
+
+
+def test_the_mrs_voxel_is_in_the_table_where_it_was_looked_for():
+    given = voxel()
+    given.loc[1, ["weighted_mean", "reason"]] = [np.nan, "too little"]
+    table = tract_measures_table(tracts(), [], "a note", given).set_index("measure")
+    assert table.loc["fa_mrs_voxel", ["value", "unit", "reason"]].tolist() == [0.2, "1", "a note"]
+    assert table.loc["rd_mrs_voxel", "value"] == 0.23
+    assert np.isnan(table.loc["md_mrs_voxel", "value"])
+    assert table.loc["md_mrs_voxel", ["unit", "reason"]].tolist() == ["mm2/s", "too little"]
+    flagged = tract_measures_table(tracts(), ["moved"], "", given).set_index("measure")
+    assert flagged.loc["fa_mrs_voxel", ["qc", "reason"]].tolist() == ["flagged", "moved"]
+    names = tract_measures_table(tracts(), [], "")["measure"]
+    assert not names.str.contains("voxel").any()
 
 
 def test_values_and_asymmetry():
