@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from nipype.interfaces.base import Undefined
 from nipype.interfaces.matlab import MatlabCommand
 
+from alsflow.interfaces.programs import NOTHING, last_line
 from alsflow.nodes.errors import MissingProgramError
 
 STANDALONE_VARIABLE = "SPMMCRCMD"
@@ -121,12 +122,12 @@ def spm_release(program: SpmProgram) -> SpmRelease:
         output = result.runtime.stdout
     except (OSError, RuntimeError) as error:
         raise MissingProgramError(
-            f"{program.command!r} does not start SPM12 ({_last_line(str(error))}). {ADVICE}"
+            f"{program.command!r} does not start SPM12 ({last_line(str(error)) or NOTHING}). {ADVICE}"
         ) from error
     found = re.search(r"ALSFLOW\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|", output or "")
     if found is None:
         raise MissingProgramError(
-            f"{program.command!r} does not answer as SPM12 does ({_last_line(output or '')}). "
+            f"{program.command!r} does not answer as SPM12 does ({last_line(output or '') or NOTHING}). "
             f"{ADVICE}"
         )
     name, release, cat, folder = found.groups()
@@ -144,8 +145,3 @@ def require_cat12(release: SpmRelease) -> None:
             f"{release.spm} in {release.folder} has no CAT12: put CAT12 into its folder toolbox, "
             f"or use a stand-alone version that includes it. {ADVICE}"
         )
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it says nothing"

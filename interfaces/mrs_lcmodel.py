@@ -7,7 +7,7 @@ place, so only what the files say counts, and table and ``.csv`` must agree.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from alsflow.nodes.mrs.lcmodel_table import read_table
 from alsflow.nodes.mrs.result import LCModelResult, missing_result
 
 ENDS = (".table", ".coord", ".csv", ".print")
-VOXEL_NAME = re.compile(r"(.+)_sl(\d+)_(\d+)-(\d+)")
-SLICE_NAME = re.compile(r"(.+)_sl\d+")
+TABLES = (".table", ".coord")  # what makes a result; the other files only add to it
+# LCMgui saves `table`, `coord` and so on, and the voxels of a scan as `sl1_2-3.table`.
+VOXEL_NAME = re.compile(r"(?:(.+)_)?sl(\d+)_(\d+)-(\d+)")
+SLICE_NAME = re.compile(r"(?:(.+)_)?sl(\d+)")
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def read_lcmodel(place: Path, *, personal: bool = False) -> list[Fit]:
 
 def read_lcmodel_files(paths: Sequence[Path], *, personal: bool = False) -> list[Fit]:
     """Fits of one result as `read_lcmodel`, from these files and from none beside them."""
-    found = [path for path in paths if path.suffix.lower() in ENDS]
-    files = {(path.stem, path.suffix.lower()): path for path in found}
+    found = [(key, path) for path in paths if (key := file_key(path)) is not None]
+    files = dict(found)
     name = paths[0].name
     if len(files) < len(found):
         raise BadInputError(f"{name} is given twice, from two folders; give one result of LCModel")
@@ -82,9 +84,7 @@ def read_lcmodel_files(paths: Sequence[Path], *, personal: bool = False) -> list
 
 
 def _read(files: dict[tuple[str, str], Path], name: str, personal: bool) -> list[Fit]:
-    voxels = sorted({_voxel(stem) for stem, end in files if end in (".table", ".coord")})
-    if not voxels:
-        voxels = [(1, 1, 1)]
+    voxels = voxels_of(files.values()) or [(1, 1, 1)]
     fits = [_read_voxel(files, voxel, name, personal) for voxel in voxels]
     return fits + _voxels_without_table(files, voxels)
 
@@ -95,26 +95,49 @@ def _files(place: Path) -> dict[tuple[str, str], Path]:
     if not folder.is_dir():
         raise BadInputError(f"there is no folder {folder.name} with a result of LCModel")
     files = {
-        (path.stem, path.suffix.lower()): path
+        key: path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in ENDS and path.is_file()
+        if (key := file_key(path)) is not None and path.is_file()
     }
     if not place.is_dir():
-        stem = place.stem if place.suffix.lower() in ENDS else place.name
-        files = {key: path for key, path in files.items() if _base(key[0]) == _base(stem)}
+        stem, _ = file_key(place) or (place.name, "")
+        files = {key: path for key, path in files.items() if base_name(key[0]) == base_name(stem)}
     _refuse_several(files, place.name)
     return files
 
 
 def _refuse_several(files: dict[tuple[str, str], Path], name: str) -> None:
-    bases = sorted({_base(stem) for stem, _ in files})
+    bases = sorted({base_name(stem) or "table" for stem, _ in files})
     if len(bases) > 1:
         raise BadInputError(f"{name} holds the results {', '.join(bases[:4])}; name one of them")
 
 
-def _base(stem: str) -> str:
+def file_key(path: Path) -> tuple[str, str] | None:
+    """Stem and ending, in lower case, of a file that LCModel writes; None of any other.
+
+    >>> file_key(Path("a/out.TABLE")), file_key(Path("a/table")), file_key(Path("a/out.txt"))
+    (('out', '.table'), ('', '.table'), None)
+    """
+    if f".{path.name.lower()}" in ENDS:
+        return "", f".{path.name.lower()}"
+    end = path.suffix.lower()
+    return (path.stem, end) if end in ENDS else None
+
+
+def base_name(stem: str) -> str:
+    """What the voxels and slices of one result have in common.
+
+    >>> base_name("out_sl1_2-3"), base_name("sl1_2-3"), base_name("out")
+    ('out', '', 'out')
+    """
     found = VOXEL_NAME.fullmatch(stem) or SLICE_NAME.fullmatch(stem)
-    return found[1] if found else stem
+    return (found[1] or "") if found else stem
+
+
+def voxels_of(paths: Iterable[Path]) -> list[tuple[int, int, int]]:
+    """Slice, row and column of each voxel that has a ``.table`` or a ``.coord``, sorted."""
+    keys = [key for path in paths if (key := file_key(path)) is not None]
+    return sorted({_voxel(stem) for stem, end in keys if end in TABLES})
 
 
 def _voxel(stem: str) -> tuple[int, int, int]:
@@ -145,7 +168,8 @@ def _read_voxel(
 def _csv(files: dict[tuple[str, str], Path], at_slice: int) -> Path | None:
     """The ``.csv`` of a slice, or the one for all."""
     found = [(stem, path) for (stem, end), path in files.items() if end == ".csv"]
-    own = [path for stem, path in found if stem.endswith(f"_sl{at_slice}")]
+    slices = {path: SLICE_NAME.fullmatch(stem) for stem, path in found}
+    own = [path for path, name in slices.items() if name and int(name[2]) == at_slice]
     return own[0] if own else found[0][1] if len(found) == 1 else None
 
 

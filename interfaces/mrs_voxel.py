@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from nipype.interfaces.base import File, InputMultiPath, TraitedSpec, isdefined,
 from alsflow.interfaces.anat import write_json
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface, naming
 from alsflow.interfaces.images import load, open_image, save
+from alsflow.interfaces.programs import NOTHING, call, last_line
 from alsflow.interfaces.sidecars import read_json, read_sidecar
 from alsflow.interfaces.warps import load_warp
 from alsflow.nodes.errors import BadInputError, MissingProgramError
@@ -147,25 +147,8 @@ def _spar_beside(path: Path) -> Path:
 
 def spec2nii_version(program: str) -> str:
     """Version that a spec2nii says it has."""
-    code, out, _ = _call([program, "--version"])
-    return out if code == 0 and out else "of unknown version"
-
-
-def _call(command: list[str]) -> tuple[int, str, str]:
-    """Exit code of a program, and the last line of its output and of its errors."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return -1, "", f"it did not end within {TIME_LIMIT:g} s"
-    except OSError as error:
-        return -1, "", f"it cannot be started: {error.strerror}"
-    return done.returncode, _last_line(done.stdout), _last_line(done.stderr)
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2].strip()
+    done = call([program, "--version"], TIME_LIMIT)
+    return last_line(done.out) if done.code == 0 and done.out else "of unknown version"
 
 
 def spec2nii_arguments(path: Path) -> list[str]:
@@ -201,13 +184,13 @@ def read_with_spec2nii(path: Path) -> Scan:
     version = spec2nii_version(program)
     with tempfile.TemporaryDirectory() as folder:
         command = [program, *arguments, "-f", "voxel", "-o", folder, str(path.resolve())]
-        code, out, err = _call(command)
+        done = call(command, TIME_LIMIT)
         written = sorted(Path(folder).glob("voxel*.nii.gz"), key=lambda file: len(file.name))
-        if code != 0 or not written:
+        if done.code != 0 or not written:
+            said = last_line(done.err) or last_line(done.out) or NOTHING
             raise BadInputError(
                 f"{path.name} was not converted by spec2nii {version} "
-                f"({err or out or 'it says nothing'}); convert it by hand and give the NIfTI-MRS "
-                "file"
+                f"({said}); convert it by hand and give the NIfTI-MRS file"
             )
         with naming(path.name):
             scan = _read_nifti(written[0], {})

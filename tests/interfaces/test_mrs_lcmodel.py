@@ -1,6 +1,6 @@
 import pytest
 
-from alsflow.interfaces.mrs_lcmodel import read_lcmodel, read_text
+from alsflow.interfaces.mrs_lcmodel import read_lcmodel, read_text, voxels_of
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.mrs.result import LCModelError
 
@@ -96,3 +96,30 @@ def test_versions_before_6_3_are_read_by_the_same_columns(tmp_path):
         (tmp_path / "out.table").write_text(text.replace("   0.141", " 1.4E-01"))
         (fit,) = read_lcmodel(tmp_path)
         assert (fit.result.version, fit.result.rows[0].conc) == (version, 0.14)
+
+
+def test_files_as_lcmgui_saves_them_without_stem(tmp_path):
+    (tmp_path / "table").write_text(TABLE.format(row=3, col=1))
+    (tmp_path / "csv").write_text(CSV + "  1,   1,    0.143,    1,    1.000\n")
+    (tmp_path / "ps").write_text("%!PS")
+    (tmp_path / "control").write_text(" $LCMODL")
+    for place in (tmp_path, tmp_path / "table", tmp_path / "csv"):
+        (fit,) = read_lcmodel(place)
+        assert (fit.result.source, fit.result.rows[0].conc) == ("table", 0.143)
+    (tmp_path / "csv").write_text(CSV + "  1,   1,    0.999,    1,    1.000\n")
+    with pytest.raises(LCModelError, match="another run"):
+        read_lcmodel(tmp_path)
+    (tmp_path / "out.table").write_text(TABLE.format(row=1, col=1))
+    with pytest.raises(BadInputError, match="results out, table; name one"):
+        read_lcmodel(tmp_path)
+    assert read_lcmodel(tmp_path / "out.table")[0].result.rows[0].conc == 0.141
+
+
+def test_voxels_of_a_scan_as_lcmgui_saves_them(tmp_path):
+    for row, col in ((2, 2), (1, 2)):
+        (tmp_path / f"sl1_{row}-{col}.table").write_text(TABLE.format(row=row, col=col))
+    lines = [f"  {row},   2,    0.14{row},    1,    1.000\n" for row in (1, 2)]
+    (tmp_path / "csv").write_text(CSV + "".join(lines))
+    found = [fit.result for fit in read_lcmodel(tmp_path)]
+    assert [(r.slice, r.row, r.col) for r in found] == [(1, 1, 2), (1, 2, 2)]
+    assert voxels_of(tmp_path.iterdir()) == [(1, 1, 2), (1, 2, 2)]
