@@ -140,7 +140,8 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--derivatives",
         nargs="+",
         metavar="NAME=PATH",
-        help="other derivatives to read, for instance precomputed=/data/derivatives/cat12",
+        help="other derivatives to read: precomputed=/data/derivatives/cat12 (tissue maps), "
+        "lcmodel=/data/derivatives/lcmodel (fits of spectra)",
     )
 
 

@@ -34,19 +34,23 @@ QUERIES: dict[str, dict[str, Any]] = {
             "fieldmap",
         ],
     },
+    "mrs": {"datatype": "mrs", "suffix": "svs"},
+    "mrsref": {"datatype": "mrs", "suffix": "mrsref"},
 }  # fmt: skip
 TITLES = {
     "t1w": "T1w image",
     "dwi": "diffusion series (dwi)",
     "bold": "functional series (bold)",
     "fmap": "field map",
+    "mrs": "spectrum (svs) and no result of LCModel",
+    "mrsref": "spectrum of water (mrsref)",
 }
 # Queries that filter files of other BIDS-Apps may hold; none of the streams here reads them.
-OTHER_QUERIES = ("fieldmap", "flair", "megre", "mrs", "mts", "roi", "sbref", "t2w")
+OTHER_QUERIES = ("fieldmap", "flair", "megre", "mts", "roi", "sbref", "t2w")
 ANY, NONE = "Query.ANY", "Query.NONE"  # how a filter says "must be there" and "must be absent"
 SHORT_NAMES = {"sub": "subject", "ses": "session", "acq": "acquisition", "ce": "ceagent",
                "rec": "reconstruction", "dir": "direction", "mod": "modality",
-               "desc": "description"}  # fmt: skip
+               "desc": "description", "voi": "volume", "nuc": "nucleus"}  # fmt: skip
 # Errors of the validator that are no obstacle: `participants_listed` serves to say them better.
 # The others concern the content of one image: its stream refuses that person and no other.
 SAID_OTHERWISE = {
@@ -90,7 +94,7 @@ SIDECAR_ERRORS = {
     "GZ_NOT_GZIPPED",
     "MISSING_REQUIRED_ENTITY",
 }
-SIDECAR_FOLDERS = {"dwi", "fmap", "func"}
+SIDECAR_FOLDERS = {"dwi", "fmap", "func", "mrs"}
 # Files beside a functional series that no stream reads: tables of a task, of heart and breath.
 UNREAD = ("_events", "_physio", "_stim", "_sbref")
 IMAGE_EXTENSIONS = (".nii.gz", ".nii")
@@ -115,6 +119,7 @@ class Visit:
     participant: str
     session: str | None = None
     files: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)  # what other derivatives hold of it
 
     @property
     def prefix(self) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -92,10 +93,15 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
         settings.bids_filters,
     )
     visits = selection.visits
+    if "mrs" in streams:
+        with _usage():
+            visits, warnings = participant.with_results(visits, settings)
+        for warning in warnings:
+            warn(warning)
     named = bool(settings.modalities)
     if not named:
         streams = participant.streams_present(visits, streams)
-    settings = replace(settings, modalities=streams)
+    settings = participant.tied(replace(settings, modalities=streams))
     _check_streams(settings)
     tell_selection(selection, settings.bids_dir, verbose)
     validate(settings, sorted({visit.participant for visit in visits}), streams)
@@ -128,11 +134,19 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
 
 def _check_streams(settings: Settings) -> None:
     """Stop at settings that would refuse everybody, before hours of other streams have run."""
-    if "func" in settings.modalities:
-        try:
-            import_module("alsflow.workflows.func").check_settings(settings)
-        except BadInputError as error:
-            raise StopRunError(exits.USAGE, f"{str(error).removesuffix('.')}.") from None
+    for stream in ("mrs", "func"):
+        if stream in settings.modalities:
+            with _usage():
+                import_module(f"alsflow.workflows.{stream}").check_settings(settings)
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """What is refused here is a mistake of the command, not of the data."""
+    try:
+        yield
+    except BadInputError as error:
+        raise StopRunError(exits.USAGE, f"{str(error).removesuffix('.')}.") from None
 
 
 def run_group(settings: Settings, dry_run: bool) -> int:

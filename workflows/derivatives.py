@@ -27,6 +27,7 @@ BIDSIGNORE = """\
 *_mask.tsv
 *_model.json
 *_morph.tsv
+*_mrs.tsv
 *_qc.json
 *_relmat.tsv
 *_statmap.*

@@ -16,6 +16,7 @@ from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.derivatives import SaveOutputs
 from alsflow.interfaces.dwi_plan import DwiPlan, plan_dwi
 from alsflow.interfaces.func_plan import FuncPlan, choose_runs, plan_func
+from alsflow.interfaces.mrs_plan import MrsPlan, plan_mrs
 from alsflow.interfaces.template import SPACE
 from alsflow.workflows.settings import Settings
 
@@ -67,7 +68,11 @@ def conditions(stream: str, visit: Visit, settings: Settings) -> set[str]:
         "deep": deep != settings.anat.cortical_atlas,
         "denoise": settings.dwi.denoise,
         "distortion": stream in PLANS and PLANS[stream](visit, settings).distortion.found,
+        "mrs": "mrs" in settings.modalities,
     }
+    if stream == "mrs":
+        plan = mrs_plan(visit, settings)
+        holding |= {"placed": plan.place is not None, "fitted": plan.fitted}
     return {name for name, holds in holding.items() if holds}
 
 
@@ -82,6 +87,16 @@ def func_plan(visit: Visit, settings: Settings) -> FuncPlan:
     files = (visit.files.get("bold", ()), visit.files.get("fmap", ()))
     undistort = settings.func.distortion != "none"
     return plan_func(*files, settings.bids_dir, undistort, settings.func.task)
+
+
+def mrs_plan(visit: Visit, settings: Settings) -> MrsPlan:
+    """Which fit and which place the spectroscopy stream of a visit takes."""
+    return plan_mrs(
+        visit.files.get("mrs", ()),
+        visit.files.get("mrsref", ()),
+        visit.results.get("lcmodel"),
+        settings.mrs.basis,
+    )
 
 
 PLANS: dict[str, Callable[[Visit, Settings], DwiPlan | FuncPlan]] = {

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from nipype.pipeline.engine import Workflow
 
 from alsflow.interfaces.bids import TITLES, Visit, problem_of
 from alsflow.nodes.errors import BadInputError, MissingProgramError
+from alsflow.nodes.func.seeds import with_voxel_seed
 from alsflow.workflows.manifest import Entry
 from alsflow.workflows.settings import Settings
 
@@ -33,21 +37,34 @@ def init_func_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     return import_module("alsflow.workflows.func").init_func_stream_wf(visit, settings)
 
 
+def init_mrs_stream_wf(visit: Visit, settings: Settings) -> Workflow:
+    """Build the spectroscopy stream of one visit."""
+    return import_module("alsflow.workflows.mrs").init_mrs_stream_wf(visit, settings)
+
+
 # What can be asked for with --modalities: how it is built, the queries without whose files it
-# cannot run (the first is its own), those that it reads where there are any, and the streams
-# whose results it takes, by the ports of their outputnode.
+# cannot run (the first is its own), those that it reads where there are any, the streams
+# whose results it takes, by the ports of their outputnode, and what it takes of others where they
+# are there, as pairs of their port and its own.
 STREAMS: dict[str, Callable[[Visit, Settings], Workflow]] = {
     "anat": init_anat_stream_wf,
+    "mrs": init_mrs_stream_wf,
     "dwi": init_dwi_stream_wf,
     "func": init_func_stream_wf,
 }
 REQUIRES: dict[str, tuple[str, ...]] = {
     "anat": ("t1w",),
+    "mrs": ("mrs", "t1w"),
     "dwi": ("dwi", "t1w"),
     "func": ("bold", "t1w"),
 }
-READS: dict[str, tuple[str, ...]] = {"dwi": ("fmap",), "func": ("fmap",)}
+READS: dict[str, tuple[str, ...]] = {"mrs": ("mrsref",), "dwi": ("fmap",), "func": ("fmap",)}
+INSTEAD = {"mrs": "lcmodel"}  # what serves as well as the files of a query
 TAKES: dict[str, dict[str, tuple[str, ...]]] = {
+    "mrs": {
+        "anat": ("t1w_file", "mask_file", "gm_file", "wm_file", "csf_file", "to_native_file",
+                 "qc_file"),
+    },
     "dwi": {
         "anat": ("t1w_file", "mask_file", "gm_file", "wm_file", "csf_file", "to_template_file",
                  "qc_file"),
@@ -57,6 +74,10 @@ TAKES: dict[str, dict[str, tuple[str, ...]]] = {
                  "to_native_file", "labels_file", "qc_file"),
     },
 }  # fmt: skip
+TIES: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
+    "dwi": {"mrs": (("mask_file", "mrs_voxel_file"),)},
+    "func": {"mrs": (("mask_file", "mrs_voxel_file"),)},
+}
 
 
 def streams_asked(settings: Settings) -> tuple[str, ...]:
@@ -76,8 +97,50 @@ def streams_present(visits: Sequence[Visit], streams: Sequence[str]) -> tuple[st
     return tuple(
         stream
         for stream in streams
-        if stream == "anat" or any(visit.files.get(REQUIRES[stream][0]) for visit in visits)
+        if stream == "anat" or any(_files(visit, REQUIRES[stream][0]) for visit in visits)
     )
+
+
+def _files(visit: Visit, query: str) -> tuple[Path, ...]:
+    """Files of a query, or what serves as well."""
+    return visit.files.get(query, ()) or visit.files.get(INSTEAD.get(query, ""), ())
+
+
+def tied(settings: Settings) -> Settings:
+    """Settings of streams that look at each other: the MRS voxel is a seed where there is one."""
+    if not {"mrs", "func"} <= set(settings.modalities):
+        return settings
+    seeds = with_voxel_seed(settings.func.seeds)
+    return replace(settings, func=replace(settings.func, seeds=seeds))
+
+
+def results_folder(settings: Settings) -> Path | None:
+    """Folder with results of LCModel; None where neither it nor a mapping is named."""
+    if "lcmodel" in settings.derivatives:
+        return settings.derivatives["lcmodel"]
+    return Path(settings.mrs.mapping).parent if settings.mrs.mapping else None
+
+
+def with_results(visits: Sequence[Visit], settings: Settings) -> tuple[list[Visit], list[str]]:
+    """Visits with what LCModel made of their spectra, and what looks wrong about the results."""
+    folder = results_folder(settings)
+    if folder is None:
+        return list(visits), []
+    found, warnings = import_module("alsflow.interfaces.mrs_plan").find_results(
+        folder,
+        [(visit.participant, visit.session) for visit in visits],
+        Path(settings.mrs.mapping) if settings.mrs.mapping else None,
+    )
+    return [_with_result(visit, found) for visit in visits], warnings
+
+
+def _with_result(visit: Visit, found: Mapping[tuple[str, str | None], Any]) -> Visit:
+    """Visit with its result; one that cannot be used is refused when its stream is built."""
+    result = found.get((visit.participant, visit.session))
+    if result is None:
+        return visit
+    files = dict(visit.files) | ({"lcmodel": result.files} if result.files else {})
+    return replace(visit, files=files, results={"lcmodel": result})
 
 
 def requirements(
@@ -100,7 +163,7 @@ def requirements(
 def _entry(visit: Visit, stream: str) -> Entry:
     entry = Entry(visit.participant, visit.session, stream)
     for query in reversed(REQUIRES[stream]):
-        paths = visit.files.get(query, ())
+        paths = _files(visit, query)
         if not paths:
             entry.state = "absent"
             entry.reason = (
@@ -154,6 +217,10 @@ def _join(visit_wf: Workflow, built: dict[str, Workflow], stream: str) -> None:
     for other, ports in TAKES.get(stream, {}).items():
         edges = [(f"outputnode.{port}", f"inputnode.{port}") for port in ports]
         visit_wf.connect([(built[other], built[stream], edges)])
+    for other, pairs in TIES.get(stream, {}).items():
+        if other in built:
+            edges = [(f"outputnode.{theirs}", f"inputnode.{ours}") for theirs, ours in pairs]
+            visit_wf.connect([(built[other], built[stream], edges)])
 
 
 def _build(visit: Visit, entry: Entry, settings: Settings) -> Workflow | None:

@@ -16,6 +16,7 @@ from alsflow.interfaces.atlas import declaration, resolve_deep_atlas, resolve_tr
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.func_denoise import read_preset
 from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.mrs.fractions import SAMPLES
 from alsflow.nodes.report import pages
 from alsflow.nodes.report.pages import Known, Person, Stream
 from alsflow.workflows.manifest import STATUS, Entry, Manifest
@@ -86,6 +87,8 @@ def _methods(settings: Settings, manifest: Manifest, fill: partial[str]) -> str:
         dwi=settings.dwi,
         tracts=tracts,
         func=settings.func,
+        mrs=settings.mrs,
+        mrs_samples=SAMPLES,
         preset={"band": None} | read_preset(settings.func.denoising),
         seeds=", ".join(str(seed["name"]) for seed in settings.func.seeds),
     )

@@ -28,7 +28,7 @@ DummyScans = int | Literal["auto"]
 Check = Literal["bvecs"]  # what --force goes on in spite of
 
 # What --modalities may name, in the order in which they build on each other.
-STREAMS = ("anat", "dwi", "func")
+STREAMS = ("anat", "mrs", "dwi", "func")
 PROFILES = Path(__file__).parent / "data" / "profiles"
 
 
@@ -81,6 +81,19 @@ class FuncSettings:
 
 
 @dataclass(frozen=True)
+class MrsSettings:
+    """How fits of spectra are found, judged and quantified."""
+
+    sd_percent: int = 15  # CRLB above which a metabolite does not count, %
+    snr: float = 3.0  # S/N below which a spectrum does not count; 0: no limit
+    fwhm_ppm: float = 0.1  # line width above which a spectrum does not count; 0: no limit
+    water: str = "fsl-mrs"  # constants of tissue water
+    metabolites: str = "fsl-mrs"  # relaxation times of metabolites
+    mapping: str = ""  # TSV that says which result of LCModel is whose
+    basis: str = ""  # basis set, with which LCModel is run where there is no result
+
+
+@dataclass(frozen=True)
 class GroupSettings:
     """Columns of participants.tsv that enter the group models, and their reference level."""
 
@@ -114,6 +127,7 @@ class Settings:
     anat: AnatSettings = field(default_factory=AnatSettings)
     dwi: DwiSettings = field(default_factory=DwiSettings)
     func: FuncSettings = field(default_factory=FuncSettings)
+    mrs: MrsSettings = field(default_factory=MrsSettings)
     group: GroupSettings = field(default_factory=GroupSettings)
 
 
@@ -263,6 +277,9 @@ def check(settings: Settings) -> None:
         "func.threshold": (func.threshold, 0, 1),
         "func.template_voxel": (func.template_voxel, 0.5, 8),
         "func.smoothing": (func.smoothing, 0, 30),
+        "mrs.sd_percent": (settings.mrs.sd_percent, 1, 998),
+        "mrs.snr": (settings.mrs.snr, 0, most),
+        "mrs.fwhm_ppm": (settings.mrs.fwhm_ppm, 0, most),
     }
     for name, (value, least, highest) in limits.items():
         if not value >= least:
