@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
-from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, traits
+from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, isdefined, traits
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.report.spectroscopy_voxel import overlap_caption
 from alsflow.nodes.stats.catalogue import Catalogue, parse_catalogue
 from alsflow.nodes.stats.effects import Q_FOUND
 from alsflow.nodes.stats.features import (
@@ -28,7 +29,7 @@ from alsflow.nodes.stats.features import (
 )
 from alsflow.nodes.stats.figures import forest, strip
 from alsflow.nodes.stats.group import analysed, fit_measures
-from alsflow.nodes.stats.page import missing_list, render, sections, single_notes
+from alsflow.nodes.stats.page import data_uri, missing_list, render, sections, single_notes
 from alsflow.nodes.stats.participants import Columns, clean_people
 from alsflow.nodes.stats.tables import MISSING, format_table, is_missing, number, parse_table
 
@@ -347,6 +348,8 @@ class _WritePageInputSpec(CodedInputSpec):
     figure_files = traits.List(File(exists=True), mandatory=True, desc="figures, PNG")
     measures_file = File(exists=True, mandatory=True, desc="catalogue of measures, TOML")
     template_file = File(exists=True, mandatory=True, desc="Jinja template of the page")
+    overlap_picture_file = File(exists=True, desc="overlap of the spectroscopy voxels, PNG")
+    overlap_info_file = File(exists=True, desc="sidecar of that overlap, JSON")
     version = traits.Str(mandatory=True, desc="version of this program")
 
 
@@ -359,7 +362,7 @@ class WritePage(CodedInterface):
 
     input_spec = _WritePageInputSpec
     output_spec = _WritePageOutputSpec
-    _code = (sections, render, missing_list, single_notes)
+    _code = (sections, render, missing_list, single_notes, overlap_caption)
 
     def _run_interface(self, runtime):
         given = self.inputs
@@ -382,10 +385,20 @@ class WritePage(CodedInterface):
             excluded=list(excluded.itertuples(index=False, name=None)),
             missing=missing_list(tests),
             single_notes=single_notes(tests, [*summary["notes"], *summary["dropped"]]),
+            overlap=self._overlap(),
             version=given.version,
         )  # fmt: skip
         self._results["page_file"] = write_text(Path(runtime.cwd) / "group.html", page)
         return runtime
+
+    def _overlap(self) -> tuple[str, str] | None:
+        """Caption and data URI of the overlap of voxels; None where nobody has one."""
+        if not isdefined(self.inputs.overlap_picture_file):
+            return None
+        info = json.loads(Path(self.inputs.overlap_info_file).read_text(encoding="utf-8"))
+        keys = ("NumberOfPeople", "LargestOverlap", "LargestOverlapAt")
+        caption = overlap_caption(*(info[key] for key in keys))
+        return caption, data_uri(Path(self.inputs.overlap_picture_file).read_bytes())
 
 
 def _cell_table(rows: pd.DataFrame, summary: Mapping) -> tuple[list[str], list[list[str]]]:
@@ -492,7 +505,7 @@ class _DeliverOutputSpec(TraitedSpec):
 
 
 class Deliver(CodedInterface):
-    """Put results in the output folder, each whole or not at all; drop figures of older runs."""
+    """Put results in the output folder, each whole or not at all; drop figures and overlaps of older runs."""
 
     input_spec = _DeliverInputSpec
     output_spec = _DeliverOutputSpec
@@ -506,7 +519,8 @@ class Deliver(CodedInterface):
             partial = target.with_name(f".{os.getpid()}.{target.name}")
             shutil.copyfile(source, partial)
             os.replace(partial, target)
-        for old in set((folder / "group" / "figures").glob("*.png")) - set(targets):
+        ours = {*folder.glob("group/figures/*.png"), *folder.glob("group/desc-voxel_overlap.*")}
+        for old in ours - set(targets):
             old.unlink()
         self._results["out_files"] = [str(target) for target in targets]
         return runtime

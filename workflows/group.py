@@ -18,6 +18,10 @@ from alsflow.interfaces.group import (
     find_tables,
     read_states,
 )
+from alsflow.interfaces.group_mrs import DescribeOverlap, find_voxels
+from alsflow.interfaces.mrs_voxel import OverlapVoxels
+from alsflow.interfaces.report_mrs import DrawOverlap
+from alsflow.interfaces.template import template_file
 from alsflow.nodes.errors import BadInputError
 from alsflow.workflows.measures import MEASURES_FILE
 from alsflow.workflows.settings import Settings
@@ -33,15 +37,19 @@ PRODUCTS = (
 )
 
 
+OVERLAP = ("group/desc-voxel_overlap.nii.gz", "group/desc-voxel_overlap.json")
+
+
 def requested_group(settings: Settings) -> dict[str, Path]:
     """Files that the group level must have written to be done, by their name."""
-    return {name: settings.output_dir / name for name in PRODUCTS}
+    names = (*PRODUCTS, *OVERLAP) if _voxels(settings) else PRODUCTS
+    return {name: settings.output_dir / name for name in names}
 
 
 def withdraw_group(settings: Settings) -> None:
     """Remove an older result, so that nobody reads it as that of a run that failed since."""
-    for path in requested_group(settings).values():
-        path.unlink(missing_ok=True)
+    for name in (*PRODUCTS, *OVERLAP):
+        (settings.output_dir / name).unlink(missing_ok=True)
 
 
 def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
@@ -51,6 +59,10 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
 
         collect -> fit -> draw -> page -> products -> deliver
         fit -> describe -> products
+        overlap -> draw_overlap -> page
+        overlap -> describe_overlap -> page
+
+    The overlap is that of the spectroscopy voxels, where anybody has one.
 
     Parameters
     ----------
@@ -63,7 +75,7 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
     """
     tables, participants = _inputs(settings)
     unusable, absent = read_states(settings.output_dir)
-    labels = [label.removeprefix("sub-") for label in settings.participant_label]
+    labels, _ = _labels(settings)
     catalogue = str(MEASURES_FILE)
     collect = Node(
         CollectFeatures(
@@ -99,7 +111,7 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
         DescribeColumns(columns_file=str(DATA / "group_columns.toml"), measures_file=catalogue),
         name="describe",
     )
-    products = Node(Merge(12, ravel_inputs=True), name="products")
+    products = Node(Merge(15, ravel_inputs=True), name="products")
     deliver = Node(Deliver(out_folder=str(settings.output_dir.resolve())), name="deliver")
     workflow = Workflow(name=name)
     workflow.connect([
@@ -124,7 +136,42 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
         (page, products, [("page_file", "in12")]),
         (products, deliver, [("out", "in_files")]),
     ])  # fmt: skip
+    if voxels := _voxels(settings):
+        _add_overlap(workflow, voxels, settings.output_dir.resolve())
     return workflow
+
+
+def _add_overlap(workflow: Workflow, voxels: list[Path], folder: Path) -> None:
+    """Join the overlap of spectroscopy voxels, its sidecar and its picture to the rest."""
+    overlap = Node(OverlapVoxels(template_files=[str(path) for path in voxels]), name="overlap")
+    draw_overlap = Node(DrawOverlap(template_file=str(template_file("t1"))), name="draw_overlap")
+    sources = [f"bids::{path.relative_to(folder).as_posix()}" for path in voxels]
+    describe_overlap = Node(DescribeOverlap(sources=sources), name="describe_overlap")
+    page, products = (workflow.get_node(name) for name in ("page", "products"))
+    map_and_count = [("overlap_file", "overlap_file"), ("count", "count")]
+    workflow.connect([
+        (overlap, draw_overlap, map_and_count),
+        (overlap, describe_overlap, map_and_count),
+        (draw_overlap, page, [("overlap_file", "overlap_picture_file")]),
+        (describe_overlap, page, [("info_file", "overlap_info_file")]),
+        (overlap, products, [("overlap_file", "in13")]),
+        (describe_overlap, products, [("info_file", "in14")]),
+        (draw_overlap, products, [("overlap_file", "in15")]),
+    ])  # fmt: skip
+
+
+def _voxels(settings: Settings) -> list[Path]:
+    """Spectroscopy voxels in the template of the people named whose result can be used."""
+    people, sessions = _labels(settings)
+    folder = settings.output_dir.resolve()
+    return find_voxels(folder, people, sessions, read_states(folder)[0])
+
+
+def _labels(settings: Settings) -> tuple[list[str], list[str]]:
+    """Labels of people and sessions that are named, bare."""
+    people = [label.removeprefix("sub-") for label in settings.participant_label]
+    sessions = [label.removeprefix("ses-") for label in settings.session_label]
+    return people, sessions
 
 
 def _inputs(settings: Settings) -> tuple[list[Path], Path]:
@@ -134,8 +181,7 @@ def _inputs(settings: Settings) -> tuple[list[Path], Path]:
         raise BadInputError(
             f"{participants} is not there; the group level needs it for group, site, age and sex"
         )
-    people = [label.removeprefix("sub-") for label in settings.participant_label]
-    sessions = [label.removeprefix("ses-") for label in settings.session_label]
+    people, sessions = _labels(settings)
     tables = find_tables(settings.output_dir.resolve(), people, sessions)
     if not tables:
         whose = " of the people named" if people else ""

@@ -24,8 +24,8 @@ FOOTROOM = 0.03  # below it
 LEAST_RESIDUAL = (
     0.05  # half height of the panel of the residual, as a share of that of the spectrum
 )
-EDGES = (0.055, 0.66)  # of the panels, share of the width
-LIST_AT = (0.70, 0.865, 0.985)  # columns of the list of metabolites, share of the width
+EDGES = (0.055, 0.65)  # of the panels, share of the width
+LIST_AT = (0.685, 0.88, 0.985)  # columns of the list of metabolites, share of the width
 LINE = 0.165  # inches from row to row
 MOST_ROWS = 30  # metabolites listed
 HEAD_WIDTH = 104  # characters of a line over the panels

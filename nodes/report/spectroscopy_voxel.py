@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import matplotlib
@@ -95,6 +96,19 @@ def overlap_peak(overlap: NDArray, affine: NDArray) -> tuple[NDArray, float]:
     points = apply_affine(affine, np.argwhere(overlap >= top - TIE).T)
     middle = points.mean(axis=1, keepdims=True)
     return points[:, np.square(points - middle).sum(axis=0).argmin()], top
+
+
+def overlap_caption(count: int, share: float, place: Sequence[float]) -> str:
+    """Sentences under the picture of an overlap; `place` is RAS+ mm."""
+    x, y, z = (f"{round(mm)}".replace("-", "\u2212") for mm in place)
+    most = f"the voxels of {share:.0%} of them".replace("%", " %") if share < 1 - TIE else "all"
+    if count == 1:
+        return f"The voxel of one person, about x {x}, y {y}, z {z} mm of the template."
+    return (
+        f"Share of the {count} people with a usable voxel that covers each place of the template. "
+        f"Most meet at x {x}, y {y}, z {z} mm: {most}. Where few do, people were measured in "
+        "different places, which a difference of metabolites may be due to."
+    )
 
 
 def _through(brain: NDArray, voxel: NDArray, affine: NDArray, place: NDArray) -> Layout:

@@ -100,12 +100,14 @@ def sections(
     for family in sorted(catalogue.families.values(), key=lambda family: not family.primary):
         rows = tests[tests["family"] == family.name].to_dict("records")
         if rows:
-            pictures = [
-                (caption, "data:image/png;base64," + base64.b64encode(png).decode())
-                for caption, png in figures.get(family.name, ())
-            ]
+            pictures = [(caption, data_uri(png)) for caption, png in figures.get(family.name, ())]
             found.append(Section(family, [_row(row, catalogue) for row in rows], pictures))
     return found
+
+
+def data_uri(png: bytes) -> str:
+    """Picture as text that stands in the page itself."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def missing_list(tests: pd.DataFrame) -> list[tuple[str, str]]:
