@@ -36,6 +36,7 @@ from alsflow.nodes.func.connectivity import (
     seed_maps,
     seed_table,
     thresholded,
+    voxel_connections,
 )
 from alsflow.nodes.func.regions import LEAST_GREY
 from alsflow.nodes.func.template_maps import maps_to_template, template_to_bold
@@ -104,6 +105,7 @@ class _ConnectSeedsInputSpec(CodedInputSpec):
     least_grey = traits.Range(
         low=0.0, high=1.0, value=LEAST_GREY, usedefault=True, desc="grey fraction of the maps"
     )
+    voxel_seed = traits.Str(desc="name of the seed that is the MRS voxel; empty if none is")
     threshold = traits.Range(
         low=-1.0, high=1.0, value=R_THRESHOLD, usedefault=True, desc="least r of thresholded maps"
     )
@@ -118,7 +120,7 @@ class _ConnectSeedsOutputSpec(TraitedSpec):
     seed_table_file = File(exists=True, desc="connection of each seed with each label")
     timeseries_file = File(exists=True, desc="mean series of seeds and labels")
     relmat_file = File(exists=True, desc="correlation of the labels with each other")
-    connections_file = File(exists=True, desc="connections of the motor region, as measured")
+    connections_file = File(exists=True, desc="connections that are measures of the person")
     info_file = File(exists=True, desc="JSON: what was done")
 
 
@@ -130,7 +132,10 @@ class ConnectSeeds(CodedInterface):
 
     input_spec = _ConnectSeedsInputSpec
     output_spec = _ConnectSeedsOutputSpec
-    _code = (connection_table, mean_series, relation_matrix, seed_maps, seed_table, thresholded)
+    _code = (
+        connection_table, mean_series, relation_matrix, seed_maps, seed_table, thresholded,
+        voxel_connections,
+    )  # fmt: skip
 
     def _run_interface(self, runtime):
         folder = Path(runtime.cwd)
@@ -139,16 +144,27 @@ class ConnectSeeds(CodedInterface):
         denoised = self._denoising()
         if not isdefined(self.inputs.denoised_file):
             reason = denoised.get("reason") or NOT_DENOISED
-            table = connection_table(groups, np.empty((len(groups), 0)), reason=reason)
+            signal, series = None, np.empty((len(groups), 0))
             info = {"done": False, "reason": reason}
         else:
+            reason = ""
             signal, affine, volumes = self._signal(inside)
-            table = connection_table(groups, mean_series(signal, groups))
+            series = mean_series(signal, groups)
             info = self._connect(signal, volumes, inside, affine, folder)
             info["dof"] = denoised.get("dof_left")
+        table = connection_table(groups, series, reason=reason)
+        if voxel := self._voxel(inside):
+            found = voxel_connections(voxel, groups, signal, reason)
+            table = pd.concat([table, found], ignore_index=True)
         self._results["connections_file"] = write_table(table, folder / "connections.tsv")
         self._results["info_file"] = write_json(info, folder / "connectivity.json")
         return runtime
+
+    def _voxel(self, inside: NDArray) -> Area | None:
+        """The seed that is the MRS voxel, if one is."""
+        inputs = self.inputs
+        seeds = read_areas(inputs.seeds_file, inputs.seeds_table_file, inside)
+        return next((seed for seed in seeds if str(seed.name) == inputs.voxel_seed), None)
 
     def _denoising(self) -> dict[str, Any]:
         """What the denoising said of itself."""

@@ -53,6 +53,7 @@ class _MeasureFuncInputSpec(JudgedStepsInputSpec):
     connections_file = File(exists=True, desc="connections of the motor region")
     means_file = File(exists=True, desc="regional means of ALFF, fALFF and ReHo")
     regions = traits.List(traits.Str, mandatory=True, desc="regions measured")
+    voxel = traits.Bool(False, usedefault=True, desc="whether the MRS voxel is a seed")
 
 
 class MeasureFunc(JudgedSteps):
@@ -87,6 +88,7 @@ class MeasureFunc(JudgedSteps):
             self.inputs.regions,
             [flag["reason"] for flag in flags],
             beside_values(notes, IN_TABLES),
+            voxel=self.inputs.voxel,
         )
         judged = {"flags": flags, "notes": notes, "metrics": metrics}
         self.write(Path(runtime.cwd), table, judged, steps, infos)

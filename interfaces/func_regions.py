@@ -231,8 +231,12 @@ class PlaceSeeds(CodedInterface):
             path = self.inputs.mrs_voxel_file
         mask = None
         if path:
-            native = seed.kind == "voxel" or seed.space == T1W
-            mask = read_mask(path, native, head)
+            # a box of white matter alone is nobody's mistake: the seed says that it has no voxels
+            mask = (
+                read_mask(path, native=True)
+                if seed.kind == "voxel"
+                else read_mask(path, seed.space == T1W, head)
+            )
         return place_seed(seed, voxels, head, found, self.inputs.regions, size, mask)
 
 

@@ -29,6 +29,7 @@ from alsflow.interfaces.report_func import (
     DrawSeeds,
     DrawTsnr,
 )
+from alsflow.nodes.func.seeds import voxel_seed
 from alsflow.workflows.outputs import func_plan, sink
 from alsflow.workflows.ports import port
 from alsflow.workflows.settings import FuncSettings, Settings
@@ -306,8 +307,8 @@ def init_maps_wf(func: FuncSettings) -> Workflow:
                      "kept_file", "denoise_info_file")  # fmt: skip
     outputnode = port("outputnode", *SUNK, "connections_file", "z_file",
                       *(f"{step}_info_file" for step in MAP_INFOS[1:]))  # fmt: skip
-    connect = Node(ConnectSeeds(threshold=func.threshold), name="connect",
-                   mem_gb=MEMORY["connect"])  # fmt: skip
+    connect = Node(ConnectSeeds(threshold=func.threshold, voxel_seed=voxel_seed(func.seeds)),
+                   name="connect", mem_gb=MEMORY["connect"])  # fmt: skip
     stacks = Node(Merge(len(STACKS)), name="stacks", run_without_submitting=True)
     grid = {"voxel": func.template_voxel, "fwhm": func.smoothing}
     warp_seeds = Node(MapsToTemplate(**grid), name="warp_seeds")
@@ -370,7 +371,8 @@ def init_measure_node(plan: FuncPlan, func: FuncSettings, regions: list[str]) ->
     }
     notes = [{"name": name, "reason": reason} for name, reason in plan.notes]
     steps = (*SERIES_INFOS, "register", *CLEAN_INFOS, *MAP_INFOS)
-    interface = MeasureFunc(steps=steps, asked=asked, notes=notes, regions=regions)
+    interface = MeasureFunc(steps=steps, asked=asked, notes=notes, regions=regions,
+                            voxel=bool(voxel_seed(func.seeds)))  # fmt: skip
     return Node(interface, name="measure")
 
 

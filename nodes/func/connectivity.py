@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alsflow.nodes.func.regions import LEAST_VOXELS
+
 R_MOST = 1 - 1e-7  # |r| beyond this is brought to it before Fisher's transform, z = 8.4
 R_THRESHOLD = 0.25  # strongly correlated in the CALSNIC study, doi:10.1136/jnnp-2022-329993
 CONSTANT = 1e-6  # of the median SD of the voxels; below it a series does not vary
 MOTOR = "precentral"  # region whose connections are measured
+VOXEL = "mrs_voxel"  # what the MRS voxel is called among the connections, whatever its seed's name
 SIDES = ("left", "right", "both")
 SEED_COLUMNS = [
     "seed", "label", "name", "side", "n_voxels", "n_shared", "r", "z", "reason",
@@ -188,6 +191,63 @@ def connection_table(
         found = (np.nan, np.nan, reason) if reason else _value(one, other, r)
         rows.append((*seed, *region, *counts, *found))
     return pd.DataFrame(rows, columns=CONNECTION_COLUMNS)
+
+
+def voxel_connections(
+    voxel: Area,
+    groups: Sequence[Area],
+    signal: NDArray | None,
+    reason: str = "",
+    least: int = LEAST_VOXELS,
+) -> pd.DataFrame:
+    """Connections of the MRS voxel with both sides of every region, columns `CONNECTION_COLUMNS`.
+
+    The voxel lies in grey matter of some region, mostly of the motor cortex. What it shares with a
+    region is left out of the region: its signal would be on either side of the correlation.
+
+    Parameters
+    ----------
+    voxel : Area
+        The seed.
+    groups : sequence of Area
+        Regions; those of both sides are taken.
+    signal : (v, t) array, optional
+        Series of the voxels of the mask.
+    reason : str
+        Why there are no connections at all; empty if there are.
+    least : int
+        Voxels that a region must keep.
+
+    Returns
+    -------
+    DataFrame
+        ``n_voxels`` counts what is left of a region, ``n_shared`` what was left out.
+    """
+    regions = [group for group in groups if group.side == "both"]
+    rests = [_outside(region, voxel, least) for region in regions]
+    r = np.full(len(rests), np.nan)
+    if signal is not None:
+        series = mean_series(signal, [voxel, *rests])
+        r = correlations(series[:1], series[1:])[0]
+    rows = []
+    for region, rest, value in zip(regions, rests, r, strict=True):
+        shared = int((region.members & voxel.members).sum())
+        counts = (int(voxel.members.sum()), int(rest.members.sum()), shared)
+        found = (np.nan, np.nan, reason) if reason else _value(voxel, rest, value)
+        rows.append((VOXEL, "", region.name, region.side, *counts, *found))
+    return pd.DataFrame(rows, columns=CONNECTION_COLUMNS)
+
+
+def _outside(group: Area, voxel: Area, least: int) -> Area:
+    """The part of a region outside the voxel; it says so if that is too little."""
+    members = group.members & ~voxel.members
+    reason = group.reason
+    if not reason and members.sum() < least:
+        reason = (
+            f"only {int(members.sum())} voxels of the {group.name.replace('_', ' ')} lie outside "
+            f"the MRS voxel (at least {least} are asked)"
+        )
+    return Area(group.name, group.side, members, group.label, reason)
 
 
 def relation_matrix(labels: Sequence[Area], series: NDArray) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alsflow.nodes.func.connectivity import MOTOR
+from alsflow.nodes.func.connectivity import MOTOR, VOXEL
 
 LOCAL = ("alff", "falff", "reho")
 SIDES = ("left", "right", "both")
@@ -43,13 +43,14 @@ def func_measures_table(
     flags: Sequence[str],
     note: str,
     missing: str = "it was not measured",
+    voxel: bool = False,
 ) -> pd.DataFrame:
     """Measures of one person, one row each.
 
     Parameters
     ----------
     connections : DataFrame, optional
-        As `connectivity.connection_table` gives it.
+        As `connectivity.connection_table` and `connectivity.voxel_connections` give it.
     local : DataFrame, optional
         Columns metric (one of `LOCAL`), region, side, value, reason.
     regions : sequence of str
@@ -60,6 +61,8 @@ def func_measures_table(
         What a reader of every value must know, such as that distortion was not corrected.
     missing : str
         What is said where a table is not there.
+    voxel : bool
+        Whether the MRS voxel is one of the seeds: else there are no measures of it.
 
     Returns
     -------
@@ -72,6 +75,8 @@ def func_measures_table(
         for region in regions if region != MOTOR
         for side in SIDES
     ]  # fmt: skip
+    if voxel:
+        pairs += [(f"fc_{VOXEL}_{region}_both", (VOXEL, "", region, "both")) for region in regions]
     keys = ("seed", "seed_side", "region", "side")
     rows = [(name, *_value(connections, keys, wanted, "z", missing)) for name, wanted in pairs]
     rows += [

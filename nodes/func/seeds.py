@@ -26,6 +26,7 @@ DEFAULT_SEEDS: tuple[dict[str, Any], ...] = (
     {"name": "precentralRight", "kind": "region", "region": "precentral", "side": "right"},
     {"name": "precentral", "kind": "region", "region": "precentral", "side": "both"},
 )
+VOXEL_SEED: dict[str, Any] = {"name": "mrsVoxel", "kind": "voxel"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,21 @@ class Seed:
     radius: float = 0.0
     file: str = ""
     space: str = TEMPLATE
+
+
+def with_voxel_seed(seeds: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Add the MRS voxel to the seeds, unless it is one of them already.
+
+    >>> [seed["name"] for seed in with_voxel_seed(DEFAULT_SEEDS)]
+    ['precentralLeft', 'precentralRight', 'precentral', 'mrsVoxel']
+    """
+    given = tuple(dict(seed) for seed in seeds)
+    return given if voxel_seed(given) else (*given, dict(VOXEL_SEED))
+
+
+def voxel_seed(seeds: Sequence[Mapping[str, Any]]) -> str:
+    """Name of the first seed that is the MRS voxel; empty if none is."""
+    return next((str(seed["name"]) for seed in seeds if seed.get("kind") == "voxel"), "")
 
 
 def read_seeds(

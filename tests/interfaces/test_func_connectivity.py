@@ -133,6 +133,26 @@ def test_tables(files):
     assert (info["done"], info["volumes"], info["constant_voxels"]) == (True, VOLUMES, 0)
 
 
+def test_a_seed_that_is_the_mrs_voxel_is_connected_with_the_regions(files):
+    """The seed ``left`` is all of the left precentral gyrus: what is left is the right one."""
+    frame = pd.read_csv(files / "groups.tsv", sep="\t", keep_default_na=False)
+    assert "mrs_voxel" not in table(connect(files).connections_file)["seed"].tolist()
+    found = table(connect(files, voxel_seed="left").connections_file)
+    assert len(found) == 6
+    voxel = found[found["seed"] == "mrs_voxel"].set_index("region")
+    assert voxel["side"].tolist() == frame["side"].tolist()[2:] == ["both", "both"]
+    assert voxel.loc["precentral", ["n_seed", "n_voxels", "n_shared"]].tolist() == [24, 24, 24]
+    between = found.set_index("seed_side").loc["left"]
+    assert voxel.loc["precentral", "z"] == pytest.approx(between["z"])
+    assert voxel.loc["thalamus", "reason"] == "few"
+    lost = table(connect(files, voxel_seed="mrs").connections_file)
+    assert lost["reason"].tolist()[4:] == ["too few voxels"] * 2
+    (files / "denoise.json").write_text(json.dumps({"done": False, "reason": "short"}))
+    undone = connect(files, voxel_seed="left", denoised_file=None,
+                     denoise_info_file=str(files / "denoise.json"))  # fmt: skip
+    assert table(undone.connections_file)["reason"].tolist() == ["short"] * 6
+
+
 @pytest.mark.parametrize("short", [False, True])
 def test_only_kept_volumes_count(files, short):
     """The series may hold all volumes, or only those that were kept."""

@@ -24,12 +24,14 @@ FEW = "12 degrees of freedom are left after the denoising (at least 30 are asked
 REGIONS = ["precentral", "thalamus"]
 
 
-def measured(folder, monkeypatch, flags=(), tables=True, notes=(), **changes):
+def measured(folder, monkeypatch, flags=(), tables=True, notes=(), voxel=False, **changes):
     monkeypatch.chdir(folder)
     header = "seed\tseed_side\tregion\tside\tn_seed\tn_voxels\tn_shared\tr\tz\treason\n"
     (folder / "fc.tsv").write_text(
         f"{header}precentral\tleft\tprecentral\tright\t90\t80\t0\t0.6\t0.693\t\n"
         "precentral\tboth\tthalamus\tboth\t170\t9\t0\tn/a\tn/a\tthe thalamus has 9 voxels\n"
+        "mrs_voxel\t\tprecentral\tboth\t70\t80\t9\t0.39\t0.41\t\n"
+        "mrs_voxel\t\tthalamus\tboth\t70\t9\t0\tn/a\tn/a\tonly 9 voxels are left\n"
     )
     (folder / "means.tsv").write_text(
         "metric\tregion\tside\tvalue\tn_voxels\treason\nreho\tthalamus\tleft\t0.25\t40\t\n"
@@ -43,7 +45,7 @@ def measured(folder, monkeypatch, flags=(), tables=True, notes=(), **changes):
         files |= {"connections_file": str(folder / "fc.tsv"),
                   "means_file": str(folder / "means.tsv")}  # fmt: skip
     node = MeasureFunc(steps=[*DONE, "field"], asked=ASKED, notes=list(notes), regions=REGIONS,
-                       anat_qc_file=str(folder / "anat.json"))  # fmt: skip
+                       voxel=voxel, anat_qc_file=str(folder / "anat.json"))  # fmt: skip
     node.inputs.trait_set(**files)
     outputs = node.run().outputs
     quality, model, facts = (
@@ -80,6 +82,13 @@ def test_values_reach_the_table_with_what_must_be_known(tmp_path, monkeypatch):
     assert "head_to_volume" not in model["details"]["motion"]
 
 
+def test_the_mrs_voxel_as_a_seed_reaches_the_table(tmp_path, monkeypatch):
+    table, *_ = measured(tmp_path, monkeypatch, voxel=True)
+    assert table.loc["fc_mrs_voxel_precentral_both", "value"] == 0.41
+    row = table.loc["fc_mrs_voxel_thalamus_both"]
+    assert (row["qc"], row["reason"]) == ("ok", "only 9 voxels are left")
+
+
 def test_too_few_degrees_of_freedom_take_every_value(tmp_path, monkeypatch):
     undone = {"done": False, "reason": FEW}
     table, quality, model, _ = measured(tmp_path, monkeypatch, denoise=undone, connect=undone)
@@ -111,6 +120,7 @@ def test_flags_take_every_value(tmp_path, monkeypatch, changes, name):
 def test_a_cut_motor_strip_and_a_moved_head_stand_beside_the_values(tmp_path, monkeypatch):
     changes = {"seeds": {"motor_coverage": 0.6}, "confounds": {"rmsd_mean": 0.3, "tsnr_gm": 12.0}}
     table, quality, _, _ = measured(tmp_path, monkeypatch, **changes)
+    assert not table.index.str.contains("mrs_voxel").any()
     reason = table.loc["fc_motor_interhemispheric", "reason"]
     assert "only 60% of the precentral gyrus" in reason
     assert "0.30 mm" in reason

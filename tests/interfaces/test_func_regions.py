@@ -177,6 +177,19 @@ def test_the_mrs_voxel_may_come_later(files):
     assert (abs(x[here] + 8) < 10.5).all()
 
 
+def test_an_mrs_voxel_of_white_matter_alone_is_a_seed_that_is_not_available(files):
+    x, y, z = grid_points(HEAD_SHAPE, HEAD)
+    box = (abs(x) < 10) & (abs(y) < 10) & (z < -12) & (z > -22)
+    save(box.astype(np.uint8), HEAD, files / "voxel.nii.gz")
+    voxel = path(files, "voxel.nii.gz")
+    outputs = place(files, seeds=[{"name": "mrsVoxel", "kind": "voxel"}], mrs_voxel_file=voxel)
+    reason = table(outputs.seeds_table_file)["reason"].item()
+    assert reason.startswith("the seed mrsVoxel has 0 voxels in the field of view")
+    notes = json.loads((files / "seeds.json").read_text())["notes"]
+    assert notes == [f"the seed mrsVoxel is not available: {reason}"]
+    assert not load(outputs.seeds_file)[0].any()
+
+
 def test_refusals_name_the_seed_or_its_file(files):
     wrong = np.zeros((5, 6, 7), np.float32)
     save(wrong, HEAD, files / "empty.nii.gz")

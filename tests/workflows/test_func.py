@@ -296,6 +296,7 @@ class TestGoodPerson:
     def test_the_measures_are_those_of_the_catalogue(self, clinic, first):
         found = clinic.measures(GOOD)
         known = {m.name: m.unit for m in catalogue().measures.values() if m.stream == "func"}
+        known = {name: unit for name, unit in known.items() if "mrs_voxel" not in name}
         assert dict(found["unit"]) == known
         assert found.index.is_unique
         assert (found["qc"] == "ok").all()

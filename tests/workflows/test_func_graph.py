@@ -10,6 +10,7 @@ from nipype.interfaces.base import isdefined
 from nipype.pipeline.engine.utils import generate_expanded_graph
 
 from alsflow.interfaces.bids import Visit
+from alsflow.nodes.func.seeds import DEFAULT_SEEDS, with_voxel_seed
 from alsflow.workflows.func import init_func_stream_wf
 from alsflow.workflows.outputs import declared, requested, wanted
 from alsflow.workflows.settings import FuncSettings, Settings
@@ -63,6 +64,7 @@ VARIANTS = {
     "censored": {"func": {"censor_fd": 0.5}},
     "steady state": {"func": {"dummy_scans": "auto"}},
     "session": {"session": "a"},
+    "MRS voxel": {"func": {"seeds": with_voxel_seed(DEFAULT_SEEDS)}},
 }
 
 
@@ -153,6 +155,17 @@ def test_two_runs_are_one_series_with_one_name(paper, tmp_path):
     assert len(workflow.get_node("series_wf").get_node("load").inputs.in_files) == 2
     path = requested(visit, "func", settings)["bold"]
     assert path.name == "sub-01_task-rest_desc-preproc_bold.nii.gz"
+
+
+@pytest.mark.parametrize(("name", "seed"), [("defaults", ""), ("MRS voxel", "mrsVoxel")])
+def test_the_mrs_voxel_is_measured_where_it_is_a_seed(paper, tmp_path, name, seed):
+    _, _, workflow = built(paper, tmp_path, **VARIANTS[name])
+    assert workflow.get_node("maps_wf").get_node("connect").inputs.voxel_seed == seed
+    assert workflow.get_node("measure").inputs.voxel == bool(seed)
+    graph = generate_expanded_graph(workflow._create_flat_graph())
+    place = next(node for node in graph.nodes() if node.name == "place")
+    given = workflow.get_node("inputnode").inputs.mrs_voxel_file
+    assert place.inputs.mrs_voxel_file == given
 
 
 def test_maps_need_not_be_there_but_quality_must(paper, tmp_path):

@@ -17,6 +17,7 @@ from alsflow.nodes.func.connectivity import (
     seed_table,
     thresholded,
     varying,
+    voxel_connections,
 )
 
 SHAPE = (7, 9, 8)
@@ -167,6 +168,51 @@ def test_without_a_series_every_connection_says_why():
     table = connection_table(groups, np.empty((4, 0)), reason="9 degrees of freedom are left")
     assert table["z"].isna().all()
     assert set(table["reason"]) == {"9 degrees of freedom are left"}
+
+
+def test_what_the_mrs_voxel_shares_with_a_region_is_left_out_of_the_region(signal):
+    voxel = area("ownName", "", np.r_[30:70, 300:310])
+    frontal = area("middle_frontal", "both", slice(200, 260))
+    lost = area("striatum", "both", slice(0, 0), reason="no voxel is there")
+    table = voxel_connections(voxel, [LEFT, BOTH, frontal, lost], signal)
+    assert table["region"].tolist() == ["precentral", "middle_frontal", "striatum"]
+    assert set(table["seed"]) == {"mrs_voxel"}
+    motor, frontal, striatum = (row for _, row in table.iterrows())
+    assert motor[["n_seed", "n_voxels", "n_shared"]].tolist() == [50, 100, 30]
+    rest = np.r_[0:30, 400:470]
+    one, other, whole = (
+        signal[which].mean(axis=0, dtype=float) for which in (voxel.members, rest, BOTH.members)
+    )
+    truth = np.corrcoef(one, other)[0, 1]
+    assert motor["z"] == pytest.approx(np.arctanh(truth), abs=1e-9)
+    assert abs(truth - np.corrcoef(one, whole)[0, 1]) > 0.05  # or the test could not fail
+    assert frontal[["n_voxels", "n_shared", "reason"]].tolist() == [60, 0, ""]
+    assert np.isnan(striatum["z"])
+    assert striatum["reason"] == "no voxel is there"
+
+
+@pytest.mark.parametrize(("left", "reason"), [
+    (20, ""),
+    (19, "only 19 voxels of the middle frontal lie outside the MRS voxel (at least 20 are asked)"),
+])  # fmt: skip
+def test_a_region_must_be_there_outside_the_mrs_voxel(signal, left, reason):
+    region = area("middle_frontal", "both", slice(200, 260))
+    voxel = area("mrs", "", slice(200 + left, 290))
+    row = voxel_connections(voxel, [region], signal).iloc[0]
+    assert row["n_voxels"] == left
+    assert row["reason"] == reason
+    assert np.isfinite(row["z"]) == (not reason)
+
+
+def test_an_mrs_voxel_that_is_not_there_says_so_before_anything_else(signal):
+    voxel = area("mrs", "", slice(0, 0), reason="no MRS voxel")
+    lost = area("striatum", "both", slice(0, 0), reason="no voxel is there")
+    table = voxel_connections(voxel, [BOTH, lost], signal)
+    assert table["z"].isna().all()
+    assert set(table["reason"]) == {"no MRS voxel"}
+    table = voxel_connections(voxel, [BOTH, lost], None, "9 degrees of freedom are left")
+    assert set(table["reason"]) == {"9 degrees of freedom are left"}
+    assert voxel_connections(voxel, [LEFT], signal).empty
 
 
 def test_correlations_stay_within_one():

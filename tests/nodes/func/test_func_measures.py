@@ -40,6 +40,21 @@ def test_every_measure_has_one_row():
     assert set(table["qc"]) == {"ok"}
 
 
+def test_the_mrs_voxel_has_measures_only_where_it_is_a_seed():
+    found = connections()
+    row = {"seed": "mrs_voxel", "seed_side": "", "region": "precentral", "side": "both",
+           "z": 0.6, "reason": ""}  # fmt: skip
+    found.loc[2] = row
+    found.loc[3] = row | {"region": "striatum", "z": np.nan, "reason": "no MRS voxel"}
+    table = func_measures_table(found, local(), REGIONS, [], "", voxel=True).set_index("measure")
+    assert table.loc["fc_mrs_voxel_precentral_both", "value"] == 0.6
+    assert table.loc["fc_precentral_striatum_both", "value"] == 0.3
+    assert np.isnan(table.loc["fc_mrs_voxel_striatum_both", "value"])
+    assert table.loc["fc_mrs_voxel_striatum_both", "reason"] == "no MRS voxel"
+    names = func_measures_table(found, local(), REGIONS, [], "")["measure"]
+    assert not names.str.contains("voxel").any()
+
+
 def test_a_note_stands_beside_known_values_alone():
     unknown = connections(z=np.nan, reason="too few voxels")
     table = func_measures_table(unknown, local(), REGIONS, [], "not corrected")

@@ -3,7 +3,13 @@
 import pytest
 
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.func.seeds import DEFAULT_SEEDS, Seed, read_seeds
+from alsflow.nodes.func.seeds import (
+    DEFAULT_SEEDS,
+    Seed,
+    read_seeds,
+    voxel_seed,
+    with_voxel_seed,
+)
 
 REGIONS = {"precentral": {"left": [183], "right": [182]}}
 SPHERE = {"name": "hand", "kind": "sphere", "centre": [-38, -22, 56.5], "radius": 6}
@@ -33,6 +39,16 @@ def test_every_kind_is_read():
         Seed("mrs", "voxel"),
         Seed("whole", "region", region="precentral", side="both"),
     )
+
+
+def test_the_mrs_voxel_joins_the_seeds_once():
+    joined = with_voxel_seed(DEFAULT_SEEDS)
+    assert joined[:3] == DEFAULT_SEEDS
+    assert read_seeds(joined)[3] == Seed("mrsVoxel", "voxel")
+    assert with_voxel_seed(joined) == joined
+    own = ({"name": "acc", "kind": "voxel"}, SPHERE)
+    assert with_voxel_seed(own) == own
+    assert [voxel_seed(seeds) for seeds in (joined, own, DEFAULT_SEEDS)] == ["mrsVoxel", "acc", ""]
 
 
 def test_a_sphere_may_lie_in_a_known_variant_of_mni_space():
