@@ -16,16 +16,18 @@ from alsflow.interfaces.simulate import write_cohort
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.simulate.cohort import (
     DEFAULT_EFFECTS,
+    DEFAULT_MRS_EFFECTS,
     DEFAULT_NETWORK_EFFECTS,
     DEFAULT_TRACT_EFFECTS,
     Design,
     DiffusionDesign,
     FunctionalDesign,
 )
+from alsflow.nodes.simulate.spectroscopy import MrsDesign
 
 EX_USAGE = 64
 EX_CANTCREAT = 73
-MODALITIES = ("anat", "dwi", "func")
+MODALITIES = ("anat", "dwi", "func", "mrs")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     default = ", ".join(f"{name}={change}" for name, change in DEFAULT_EFFECTS.items())
     tracts = ", ".join(f"{name}={change}" for name, change in DEFAULT_TRACT_EFFECTS.items())
     networks = ", ".join(f"{name}={change}" for name, change in DEFAULT_NETWORK_EFFECTS.items())
+    ratios = ", ".join(f"{name}={change}" for name, change in DEFAULT_MRS_EFFECTS.items())
     made = _Parser(
         prog="alsflow-simulate",
         description="Write a simulated multi-centre cohort of ALS and controls as a BIDS dataset,"
@@ -79,9 +82,9 @@ def parser() -> argparse.ArgumentParser:
         action="extend",
         metavar="MEASURE=CHANGE",
         help="mean relative change in people with ALS of a regional grey-matter volume, of the"
-        " anisotropy of a tract, or of the connectivity of the precentral gyri; replaces the"
-        f" default, {default} and, with dwi, {tracts}, with func, {networks}; MEASURE=0 puts in"
-        " nothing",
+        " anisotropy of a tract, of the connectivity of the precentral gyri, or of a ratio of"
+        f" metabolites; replaces the default, {default} and, with dwi, {tracts}, with func,"
+        f" {networks}, with mrs, {ratios}; MEASURE=0 puts in nothing",
     )
     made.add_argument(
         "--modalities",
@@ -116,6 +119,13 @@ def parser() -> argparse.ArgumentParser:
         help="voxel size of the resting-state series, as --resolution (3.5)",
     )
     made.add_argument(
+        "--mrs-failures",
+        type=float,
+        default=MrsDesign.failures,
+        metavar="SHARE",
+        help=f"share of the spectra that cannot be used ({MrsDesign.failures:g})",
+    )
+    made.add_argument(
         "--resolution",
         type=_voxel,
         nargs="+",
@@ -133,7 +143,8 @@ def _effects(options: argparse.Namespace) -> dict[str, float]:
     """Effects that are asked for, or the default ones of the modalities."""
     tracts = DEFAULT_TRACT_EFFECTS if "dwi" in options.modalities else {}
     networks = DEFAULT_NETWORK_EFFECTS if "func" in options.modalities else {}
-    return dict(options.effect or DEFAULT_EFFECTS | tracts | networks)
+    ratios = DEFAULT_MRS_EFFECTS if "mrs" in options.modalities else {}
+    return dict(options.effect or DEFAULT_EFFECTS | tracts | networks | ratios)
 
 
 def _sizes(voxels: Sequence[tuple[float, float, float]]) -> list[str]:
@@ -155,6 +166,8 @@ def _command(options: argparse.Namespace) -> str:
     if "func" in further:
         words += ["--func-volumes", options.func_volumes, "--func-tr", f"{options.func_tr:g}"]
         words += ["--func-voxel", *_sizes(options.func_voxel)]
+    if "mrs" in further:
+        words += ["--mrs-failures", f"{options.mrs_failures:g}"]
     words += ["--truth-maps"] if options.truth_maps else []
     return shlex.join(str(word) for word in words)
 
@@ -172,6 +185,7 @@ def requested(options: argparse.Namespace) -> Design:
         voxels=tuple(options.resolution),
         dwi=dwi if "dwi" in options.modalities else None,
         func=func if "func" in options.modalities else None,
+        mrs=MrsDesign(options.mrs_failures) if "mrs" in options.modalities else None,
     )
 
 

@@ -25,6 +25,7 @@ from alsflow.interfaces.simulate_files import (
     write_text,
 )
 from alsflow.interfaces.simulate_functional import write_functional
+from alsflow.interfaces.simulate_mrs import describe_lcmodel, write_mrs
 from alsflow.interfaces.template import SPACE, template_file
 from alsflow.nodes.atlas import fill_gaps
 from alsflow.nodes.simulate import phenotype
@@ -43,6 +44,7 @@ from alsflow.nodes.simulate.cohort import (
     scan_person,
     scan_person_diffusion,
     scan_person_functional,
+    scan_person_mrs,
 )
 from alsflow.nodes.simulate.connectivity import MOTOR, Cortex
 from alsflow.nodes.simulate.head import Head
@@ -185,6 +187,11 @@ def _make_person(task: tuple[Path, Design, Person, bool]) -> tuple[dict, dict]:
         write_functional(folder, design, person, run, maps)
         true |= run.truth.connectivity.measures
         before |= run.truth.unaffected.measures
+    if design.mrs is not None:
+        spectroscopy = scan_person_mrs(design, person, head)
+        write_mrs(folder, design, person, spectroscopy)
+        true |= spectroscopy.truth.measures
+        before |= spectroscopy.truth.unaffected
     return true, before
 
 
@@ -246,6 +253,7 @@ the voxels, and `derivatives/truth/effects.tsv` the effect on each measure.
 
 {_diffusion_words(design)}\
 {_functional_words(design)}\
+{_mrs_words(design)}\
 The heads are deformations of the ICBM 2009a template ({SPACE}) with deep structures after labels
 provided by Neuromorphometrics, Inc. (CC BY-NC 4.0: non-commercial use).
 """
@@ -267,6 +275,16 @@ def _functional_words(design: Design) -> str:
     return """\
 `derivatives/truth/sub-*/func` holds the motion, drift, field, networks and connectivity of each
 resting-state series.
+
+"""
+
+
+def _mrs_words(design: Design) -> str:
+    if design.mrs is None:
+        return ""
+    return """\
+`derivatives/lcmodel` holds fits of the spectra in LCModel's format, drawn without LCModel, and
+`derivatives/truth/sub-*/mrs` each person's concentrations and how the spectrum failed, if it did.
 
 """
 
@@ -374,6 +392,8 @@ def write_cohort(
             yield person.label
         _describe(partial, command)
         write_text(partial / "README.md", _readme(design, command))
+        if design.mrs is not None:
+            describe_lcmodel(partial, BIDS_VERSION)
         _write_participants(partial, people)
         _write_phenotype(partial, design, people)
         _write_truth(partial, design, people, measures)

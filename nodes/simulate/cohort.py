@@ -33,9 +33,19 @@ from alsflow.nodes.simulate.functional import (
 )
 from alsflow.nodes.simulate.head import Head, simulate_head
 from alsflow.nodes.simulate.labels import without_thinning
+from alsflow.nodes.simulate.mrs_scan import MrsScan, MrsSubject, scan_mrs
 from alsflow.nodes.simulate.networks import draw_motor_z
 from alsflow.nodes.simulate.phenotype import Clinic, Row, draw_burden, draw_scores
 from alsflow.nodes.simulate.scanner import Scanner
+from alsflow.nodes.simulate.spectroscopy import (
+    FAILURES,
+    MrsDesign,
+    MrsScanner,
+    check_mrs,
+    draw_chemistry,
+    draw_scanner,
+    metabolite_changes,
+)
 from alsflow.nodes.simulate.tracts import MEASURED, Bundles
 
 Regions = Mapping[str, Mapping[str, Sequence[int]]]  # region -> side -> atlas labels
@@ -45,6 +55,7 @@ SIDES = ("left", "right")
 DEFAULT_EFFECTS = {"gmv_precentral_both": -0.12}
 DEFAULT_TRACT_EFFECTS = {"fa_corticospinal_tract_both": -0.10}
 DEFAULT_NETWORK_EFFECTS = {MOTOR: -0.30}
+DEFAULT_MRS_EFFECTS = {"mrs_tnaa_tcr": -0.10}
 MEAN_TIV = {"M": 1560.0, "F": 1370.0}  # mL
 SD_TIV = {"M": 115.0, "F": 105.0}  # mL
 GM_LOSS_PER_YEAR = 0.0022  # share of cortical grey matter, cross-sectional
@@ -53,7 +64,8 @@ VENTRICLE_GROWTH = (1.5, 0.05, 0.8)  # mm: at the reference age, per year, stand
 RIM = (1.5, 0.012, 0.15)  # mm: at the reference age, per year, standard deviation
 SD_MOTION = 0.4  # of the logarithm of the size of motion in resting-state series
 SD_ATROPHY = 0.25  # of the atrophy between people with ALS, relative to its mean
-PERSON, SITE = 0, 1  # first key of the generators
+PERSON, SITE, COHORT = 0, 1, 2  # first key of the generators
+GOLDEN = (np.sqrt(5) - 1) / 2  # multiples of it fill the range from 0 to 1 evenly
 FEWEST_DIRECTIONS = 6  # a tensor has as many unknowns
 FEWEST_VOLUMES = 10  # of a series of any use for a test
 FIELD = 55.0  # Hz, typical 99th percentile of the head's field inside the brain at 3 T
@@ -126,14 +138,16 @@ class Design:
     seed : int
         Everything random follows from it.
     effects : dict
-        Name of a regional grey-matter volume, of the anisotropy of a tract or of the motor
-        connectivity to the mean relative change in people with ALS.
+        Name of a regional grey-matter volume, of the anisotropy of a tract, of the motor
+        connectivity or of a ratio of metabolites to the mean relative change in people with ALS.
     voxels : tuple
         Edges of a voxel (x, y, z), mm, at each site.
     dwi : DiffusionDesign, optional
         Diffusion series; by default there are none.
     func : FunctionalDesign, optional
         Resting-state series; by default there are none.
+    mrs : MrsDesign, optional
+        Spectra of the motor cortex; by default there are none.
     """
 
     n_patients: int
@@ -144,6 +158,7 @@ class Design:
     voxels: tuple[tuple[float, float, float], ...] = ((1.0, 1.0, 1.0),)
     dwi: DiffusionDesign | None = None
     func: FunctionalDesign | None = None
+    mrs: MrsDesign | None = None
 
     def voxel(self, site: int) -> tuple[float, float, float]:
         """Voxel edges at a site, mm; the list of them starts again when it is too short."""
@@ -170,6 +185,8 @@ class Person:
         Tract and side to the relative change of its anisotropy.
     motor_change : float
         Relative change of the Fisher z between the precentral gyri.
+    metabolite_changes : dict
+        Group of metabolites to the relative change of its concentration.
     """
 
     number: int
@@ -179,6 +196,7 @@ class Person:
     clinic: Clinic
     tract_changes: dict[tuple[str, str], float] = field(default_factory=dict)
     motor_change: float = 0.0
+    metabolite_changes: dict[str, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -203,15 +221,16 @@ def region_thinning(effects: Mapping[str, float], regions: Regions) -> dict[int,
     """
     loss: dict[int, float] = {}
     for measure, change in effects.items():
-        if measure.startswith(("fa_", "fc_")):
-            continue  # `tract_changes` and `motor_change` read them
+        if measure.startswith(("fa_", "fc_", "mrs_")):
+            continue  # `tract_changes`, `motor_change` and `metabolite_changes` read them
         region, _, side = measure.removeprefix("gmv_").rpartition("_")
         if not measure.startswith("gmv_") or region not in regions or side not in (*SIDES, "both"):
             names = ", ".join(sorted(regions))
             raise BadInputError(
                 f"no effect can be put into {measure!r}; name gmv_REGION_left, _right or _both, "
                 f"where REGION is one of {names}; or, with diffusion, fa_TRACT_left, _right or "
-                f"_both, where TRACT is one of {', '.join(MEASURED)}; or, with func, {MOTOR}"
+                f"_both, where TRACT is one of {', '.join(MEASURED)}; or, with func, {MOTOR}; "
+                "or, with mrs, mrs_tnaa_tcr or another ratio"
             )
         if not -0.9 <= change <= 0:
             raise BadInputError(
@@ -305,6 +324,13 @@ def check_design(design: Design, regions: Regions) -> None:
         raise BadInputError(
             "an effect on connectivity is asked for, but no resting-state series: add "
             "--modalities anat func"
+        )
+    metabolites = metabolite_changes(design.effects)
+    if design.mrs is not None:
+        check_mrs(design.mrs)
+    elif metabolites:
+        raise BadInputError(
+            "an effect on metabolites is asked for, but no spectroscopy: add --modalities anat mrs"
         )
 
 
@@ -407,13 +433,18 @@ def draw_person(design: Design, regions: Regions, number: int) -> Person:
     motor = max(
         (motor_change(design.effects) if patient else 0.0) * (1 + SD_ATROPHY * deviation), -0.95
     )
+    metabolites = {
+        group: max(change * (1 + SD_ATROPHY * deviation), -0.95)
+        for group, change in (metabolite_changes(design.effects) if patient else {}).items()
+    }
     clinic = Clinic(
         patient=patient,
         bulbar=demography["onset"] == "bulbar",
         burden=draw_burden(deviation, rng) if patient else 0.0,
     )
     row: Row = {"site": f"site-{site + 1}", **demography}
-    return Person(number, site, row, _traits(row, thinning, rng), clinic, changes, motor)
+    traits = _traits(row, thinning, rng)
+    return Person(number, site, row, traits, clinic, changes, motor, metabolites)
 
 
 def draw_people(design: Design, regions: Regions) -> list[Person]:
@@ -530,6 +561,39 @@ def scan_person_functional(
         cortex,
         series,
     )
+
+
+def draw_mrs_site(design: Design, site: int) -> MrsScanner:
+    """Draw how one site measures spectra; its other images do not depend on it."""
+    if design.mrs is None:
+        raise ValueError("the design asks for no spectroscopy")
+    *_, rng = generator(design.seed, SITE, site).spawn(4)
+    return design.mrs.scanner or draw_scanner(rng)
+
+
+def mrs_failure(design: Design, person: Person) -> str:
+    """How the spectrum of a participant fails; empty where it does not.
+
+    Numbers of people are spread evenly over the share that fails and over the ways to fail, so
+    that a small cohort has about its share of each, whoever else is in it.
+    """
+    if design.mrs is None or not design.mrs.failures:
+        return ""
+    start = generator(design.seed, COHORT, 0).random()
+    place = (start + person.number * GOLDEN) % 1 / design.mrs.failures
+    return FAILURES[int(len(FAILURES) * place)] if place < 1 else ""
+
+
+def scan_person_mrs(design: Design, person: Person, head: Head) -> MrsScan:
+    """Spectroscopy and truth of one participant, whose `head` `scan_person` drew."""
+    if design.mrs is None:
+        raise ValueError("the design asks for no spectroscopy")
+    *_, rng = generator(design.seed, PERSON, person.number).spawn(6)
+    trait, scan = rng.spawn(2)
+    age = float(person.row["age"] or 0) - REFERENCE_AGE
+    chemistry = draw_chemistry(age, person.metabolite_changes, trait)
+    subject = MrsSubject(head.anatomy, head.labels, chemistry, mrs_failure(design, person))
+    return scan_mrs(subject, design.mrs, draw_mrs_site(design, person.site), scan)
 
 
 def person_scores(design: Design, person: Person) -> dict[str, Row]:

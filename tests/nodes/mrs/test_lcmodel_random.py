@@ -8,60 +8,17 @@ from hypothesis import strategies as st
 
 from alsflow.nodes.mrs.lcmodel_table import read_table
 from alsflow.nodes.mrs.result import LCModelError
+from alsflow.nodes.simulate.lcmodel_text import Printed, conc_text, ratio_text, table_text
 
 N_MUTATED = 8000
 N_TRUNCATED = 2000
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-LEVELS = {
-    ("info", False): "info",
-    ("info", True): "info's",
-    ("warning", False): "warning",
-    ("warning", True): "warnings",
-    ("ERROR", False): "ERROR",
-    ("ERROR", True): "ERRORS",
-}
-
-
-def fortran_e(value, digits):
-    """E format with one digit before the point, two of exponent: 0PE as LCModel prints it."""
-    return f"{value:.{digits}E}"
-
-
-def conc_text(value):
-    return f"{value:8.3f}" if value == 0 or 0.0995 <= value < 999.9995 else fortran_e(value, 2)
-
-
-def ratio_text(value):
-    return (
-        f"{value:8.3f}" if value == 0 or 0.0995 <= value < 999.9995 else fortran_e(value, 1)
-    ).rjust(8)
 
 
 def written(rows, misc, diagnostics, inputs, title, ending="\n", strip=False, announced=0):
-    """A .table as LCModel 6.3 writes it; rows are (conc, sd, ratio, flag, name)."""
-    lines = [" LCModel (Version 6.3-1N)", *(f" {line}" for line in title), ""]
-    n = len(rows) + 1 + announced
-    count = f" {n}" if n < 100 else str(n)
-    lines += [f"$$CONC{count} lines in following concentration table = NCONC+1"]
-    lines += ["    Conc.  %SD /Cr+PCr  Metabolite".ljust(75)]
-    for conc, sd, ratio, flag, name in rows:
-        row = f" {conc_text(conc)}{sd:4d}%{ratio_text(ratio)}{flag or ' '}{name}"
-        lines.append(row.ljust(75))
-    fwhm, snr, shift, ph0, ph1 = misc
-    snr_text = "****" if snr > 9999 else f"{snr:4d}"
-    lines += ["", "$$MISC  5 lines in following misc. output table"]
-    lines += [f"  FWHM ={fwhm:6.3f} ppm    S/N ={snr_text}".ljust(75)]
-    lines += [f"  Data shift ={shift:6.3f} ppm".ljust(75)]
-    lines += [f"  Ph:{ph0:4d} deg{ph1:10.1f} deg/ppm".ljust(75)]
-    lines += ["  alphaB,S = 3.6E-02,   5.1E+01".ljust(75), "   23 spline knots.   Ns = 5(1)"]
-    lines += ["", f"$$DIAG {len(diagnostics):2d} lines in following diagnostic table:"]
-    for level, routine, number, count in diagnostics:
-        word = LEVELS[level, count > 1]
-        lines.append(f"{count:4d} {word:<9} {routine:<6}{number:3d}".ljust(75))
-    lines += ["" if diagnostics else "\n"]
-    lines += [f"$$INPU {len(inputs)} lines in following table of input changes:"]
-    lines += [f" {line}".ljust(75) for line in inputs]
-    return ending.join(line.rstrip() if strip else line for line in lines) + ending
+    """A .table as LCModel 6.3 writes it, perhaps with the line ends of another system."""
+    lines = table_text(Printed(rows, misc, diagnostics, inputs, title, announced)).split("\n")
+    return ending.join(line.rstrip() if strip else line for line in lines)
 
 
 names = st.builds(
