@@ -9,8 +9,8 @@ from nipype.pipeline.engine import Node, Workflow
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.mrs_fit import QuantifyMrs, ReadFit, check_constants
 from alsflow.interfaces.mrs_measures import MeasureMrs
-from alsflow.interfaces.mrs_plan import MrsPlan
-from alsflow.interfaces.mrs_run import RunLCModel
+from alsflow.interfaces.mrs_plan import MrsPlan, check_mrs
+from alsflow.interfaces.mrs_run import RunLCModel, run_inputs
 from alsflow.interfaces.mrs_voxel import PlaceVoxel, voxel_inputs
 from alsflow.interfaces.report_mrs import DrawFit, DrawTissue, DrawVoxel
 from alsflow.workflows.outputs import mrs_plan, sink
@@ -63,7 +63,7 @@ def check_settings(settings: Settings) -> None:
     """Refuse constants, a mapping or a basis set that nobody's spectrum could be used with."""
     mrs = settings.mrs
     check_constants(mrs.water, mrs.metabolites)
-    check_mrs(mrs.basis, mrs.mapping)
+    check_mrs(mrs.mapping, mrs.basis)
 
 
 def _sources(plan: MrsPlan, settings: Settings) -> list[str]:
@@ -103,11 +103,11 @@ def _add_place(workflow: Workflow, plan: MrsPlan, settings: Settings) -> None:
 
 def _add_fit(workflow: Workflow, plan: MrsPlan, settings: Settings) -> None:
     """Add the fit of the spectrum, made by others or here, and its picture."""
-    inputnode, _, measure, ds_mrs = _ends(workflow)
+    _, _, measure, ds_mrs = _ends(workflow)
     fit = Node(ReadFit(**_chosen(plan), **_limits(settings.mrs)), name="fit")
     draw = Node(DrawFit(), name="draw_fit")
     if plan.run:
-        run = Node(RunLCModel(**run_inputs(plan, settings)), name="run")
+        run = Node(RunLCModel(**_run_inputs(plan, settings)), name="run")
         workflow.connect([
             (run, fit, [("out_files", "in_files")]),
             (run, measure, [("info_file", "run_info_file")]),
@@ -157,6 +157,11 @@ def _chosen(plan: MrsPlan) -> dict[str, Any]:
     if plan.voxel_index is not None:
         chosen |= dict(zip(("slice", "row", "col"), plan.voxel_index, strict=True))
     return chosen
+
+
+def _run_inputs(plan: MrsPlan, settings: Settings) -> dict[str, Any]:
+    assert plan.spectrum is not None
+    return run_inputs(plan.spectrum, plan.water, settings.mrs.basis, settings.bids_dir)
 
 
 def _limits(mrs: MrsSettings) -> dict[str, Any]:
