@@ -292,6 +292,44 @@ def test_what_cannot_be_placed(head):
         place(head)
 
 
+@pytest.mark.parametrize("fault", ["away", "nowhere", "several", "damaged", "program"])
+def test_a_refusal_that_need_not_stop_a_person(head, monkeypatch, fault):
+    """Only the reason is left; a mistake of ours, such as maps of two grids, still raises."""
+    away = BOX.copy()
+    away[0, 3] = 400
+    path = write_svs(
+        head / "odd_svs.nii.gz", {"nowhere": np.diag([1e4, 1e4, 1e4, 1])}.get(fault, away)
+    )
+    if fault == "several":
+        nib.save(nib.Nifti1Image(np.zeros((3, 3, 1, 8), np.complex64), BOX), path)
+    elif fault == "damaged":
+        path.write_bytes(b"no image")
+    elif fault == "program":
+        path = head / "odd.dat"
+        path.touch()
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises((BadInputError, MissingProgramError)) as refusal:
+        place(head, voxel_file=path)
+    outputs = place(head, voxel_file=path, impossible="skip")
+    assert json.loads(Path(outputs.fractions_file).read_text()) == {
+        "done": False,
+        "reason": str(refusal.value),
+        "program_missing": fault == "program",
+    }
+    others = ("mask", "gm_part", "wm_part", "template")
+    assert not any(isdefined(getattr(outputs, f"{name}_file")) for name in others)
+    assert path.name in str(refusal.value)
+    save(np.zeros(HEAD_SHAPE, np.float32), np.diag([1.0, 1, 1, 1]), head / "wm.nii.gz")
+    with pytest.raises(BadInputError, match="different grids"):
+        place(head, voxel_file=path, impossible="skip")
+
+
+def test_a_voxel_that_has_its_place_says_so(head):
+    outputs = place(head, impossible="skip")
+    assert json.loads(Path(outputs.fractions_file).read_text())["done"] is True
+    assert isdefined(outputs.mask_file)
+
+
 def test_inputs_are_found_beside_the_spectrum(head, tmp_path):
     folder = tmp_path / "sub-1" / "mrs"
     folder.mkdir(parents=True)

@@ -12,6 +12,7 @@ REGIONS = (
     "precentral", "superior_frontal", "medial_superior_frontal", "middle_frontal", "striatum",
     "thalamus",
 )  # fmt: skip
+MRS_UNITS = {True: "mmol/kg", False: "1"}
 
 
 def test_every_measure_of_the_anatomical_stream_is_declared():
@@ -31,6 +32,17 @@ def test_every_measure_of_the_diffusion_stream_is_declared():
     assert {m.name for m in catalogue().measures.values() if m.stream == "dwi"} == names
 
 
+def test_every_measure_of_the_spectroscopy_stream_is_declared():
+    to_creatine = ("tnaa", "tcho", "mins", "glx", "gaba", "gsh")
+    names = {f"mrs_{name}_tcr" for name in to_creatine} | {"mrs_tnaa_tcho", "mrs_tnaa_mins"}
+    names |= {f"mrs_{m}_molal" for m in ("tnaa", "tcr", "tcho", "mins", "glx", "gaba", "gsh")}
+    names |= {f"mrs_voxel_{tissue}" for tissue in ("gm", "wm", "csf")}
+    assert {m.name for m in catalogue().measures.values() if m.stream == "mrs"} == names
+    primary = [m.name for m in catalogue().measures.values() if m.family == "mrs_ratio"]
+    assert primary == ["mrs_tnaa_tcr", "mrs_tnaa_tcho"]
+    assert {describe(name).expected for name in primary} == {"lower"}
+
+
 def test_maps_that_belong_together_have_ranges_that_do():
     """MD = (AD + 2 RD) / 3 must be able to hold at both ends."""
     for place in (*(f"{tract}_both" for tract in TRACTS), "mrs_voxel"):
@@ -45,6 +57,7 @@ def test_units_families_and_ranges_fit_together():
         unit = "1" if measure.name.endswith("_asymmetry") else "%" if share else "mL"
         unit = METRICS[measure.name[:2]] if measure.stream == "dwi" else unit
         unit = "1" if measure.stream == "func" else unit
+        unit = MRS_UNITS["molal" in measure.name] if measure.stream == "mrs" else unit
         assert measure.unit == unit, measure.name
         assert measure.low < measure.high
         assert measure.range_source
@@ -54,6 +67,7 @@ def test_units_families_and_ranges_fit_together():
         "motor",
         "tract_fa",
         "motor_connectivity",
+        "mrs_ratio",
     ]
     left, both = describe("gmv_striatum_left"), describe("gmv_striatum_both")
     assert left.low == pytest.approx(0.4 * both.low)
