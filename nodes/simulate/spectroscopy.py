@@ -395,10 +395,7 @@ def estimate(
     gain = np.array([scanner.choline if name in MEMBERS["tcho"] else 1.0 for name in parts])
     true = np.array([conc[name] for name in parts]) * gain
     found = np.where(true > 0, np.maximum(true + error, 0), 0)
-    rows = np.vstack(
-        [np.eye(len(parts)), [[name in members for name in parts] for members in sums]]
-    )
-    rows = rows * (found > 0)
+    rows = np.array([[name in own for name in parts] for own in members]) * (found > 0)
     full = rows @ matrix @ rows.T
     sd = np.sqrt(np.maximum(np.diag(full), 0))
     safe = np.where(sd > 0, sd, 1)
