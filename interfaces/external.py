@@ -122,13 +122,14 @@ def spm_release(program: SpmProgram) -> SpmRelease:
         output = result.runtime.stdout
     except (OSError, RuntimeError) as error:
         raise MissingProgramError(
-            f"{program.command!r} does not start SPM12 ({last_line(str(error)) or NOTHING}). {ADVICE}"
+            f"{program.command!r} does not start SPM12 ({last_line(str(error)) or NOTHING}). "
+            f"{ADVICE}"
         ) from error
     found = re.search(r"ALSFLOW\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|", output or "")
     if found is None:
         raise MissingProgramError(
-            f"{program.command!r} does not answer as SPM12 does ({last_line(output or '') or NOTHING}). "
-            f"{ADVICE}"
+            f"{program.command!r} does not answer as SPM12 does "
+            f"({last_line(output or '') or NOTHING}). {ADVICE}"
         )
     name, release, cat, folder = found.groups()
     if name != "SPM12":

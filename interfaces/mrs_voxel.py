@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +14,10 @@ from nipype.interfaces.base import File, InputMultiPath, TraitedSpec, isdefined,
 from alsflow.interfaces.anat import write_json
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface, naming
 from alsflow.interfaces.images import load, open_image, save
-from alsflow.interfaces.programs import NOTHING, call, last_line
+from alsflow.interfaces.programs import NOTHING, call, find_program, last_line
 from alsflow.interfaces.sidecars import read_json, read_sidecar
 from alsflow.interfaces.warps import load_warp
-from alsflow.nodes.errors import BadInputError, MissingProgramError
+from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import same_grid
 from alsflow.nodes.mrs.fractions import (
     TISSUES,
@@ -67,7 +66,7 @@ def voxel_inputs(path: Path, bids_dir: Path | None = None) -> dict[str, Any]:
             path = _spar_beside(path)
     metadata: dict[str, Any] = {}
     if path.name.lower().endswith(NIFTI_ENDS):
-        metadata = read_sidecar(path, bids_dir) if bids_dir else _beside(path)
+        metadata = read_sidecar(path, bids_dir) if bids_dir else sidecar_beside(path)
     return {"voxel_file": str(path), "metadata": known_metadata(metadata)}
 
 
@@ -88,7 +87,7 @@ def read_scan(path: str | Path, metadata: Mapping[str, Any] | None = None) -> Sc
     end = path.suffix.lower()
     with naming(path.name):
         if path.name.lower().endswith(NIFTI_ENDS):
-            return _read_nifti(path, _beside(path) if metadata is None else metadata)
+            return _read_nifti(path, sidecar_beside(path) if metadata is None else metadata)
         if end == ".rda":
             return read_rda(_text(path))
         if end in (".spar", ".sdat"):
@@ -96,7 +95,7 @@ def read_scan(path: str | Path, metadata: Mapping[str, Any] | None = None) -> Sc
     return read_with_spec2nii(path)
 
 
-def _beside(path: Path) -> dict[str, Any]:
+def sidecar_beside(path: Path) -> dict[str, Any]:
     """Content of the JSON beside an image, empty without one."""
     sidecar = path.with_name(path.name.partition(".")[0] + ".json")
     return read_json(sidecar) if sidecar.is_file() else {}
@@ -106,10 +105,10 @@ def _read_nifti(path: Path, metadata: Mapping[str, Any]) -> Scan:
     """Scan of a NIfTI-MRS file; its data stay unread."""
     image = open_image(path)
     qform, sform = image.get_qform(coded=True)[0], image.get_sform(coded=True)[0]
-    return read_nifti_header(image.shape, qform, sform, {**_extension(image), **metadata})
+    return read_nifti_header(image.shape, qform, sform, {**header_extension(image), **metadata})
 
 
-def _extension(image: Any) -> dict[str, Any]:
+def header_extension(image: Any) -> dict[str, Any]:
     """JSON of the header extension of NIfTI-MRS, empty without one."""
     for extension in image.header.extensions:
         if extension.get_code() == EXTENSION_CODE:
@@ -178,9 +177,7 @@ def spec2nii_arguments(path: Path) -> list[str]:
 def read_with_spec2nii(path: Path) -> Scan:
     """Scan of a file that spec2nii converts; what it writes holds names and is not kept."""
     arguments = spec2nii_arguments(path)
-    program = shutil.which(CONVERTER_PROGRAM)
-    if program is None:
-        raise MissingProgramError(CONVERTER_ADVICE.format(name=path.name))
+    program = find_program(CONVERTER_PROGRAM, CONVERTER_ADVICE.format(name=path.name))
     version = spec2nii_version(program)
     with tempfile.TemporaryDirectory() as folder:
         command = [program, *arguments, "-f", "voxel", "-o", folder, str(path.resolve())]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from alsflow.nodes.errors import MissingProgramError
 
 NOTHING = "it says nothing"
 
@@ -53,6 +56,20 @@ def call(
     except OSError as error:
         return Ended(-1, "", f"it cannot be started: {error.strerror}")
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def find_program(name: str, advice: str) -> str:
+    """Path of a program on the PATH.
+
+    Raises
+    ------
+    MissingProgramError
+        It is not there; the message is `advice`.
+    """
+    found = shutil.which(name)
+    if found is None:
+        raise MissingProgramError(advice)
+    return found
 
 
 def last_line(text: str) -> str:

@@ -54,7 +54,7 @@ def read_nifti_header(
     te, tr, tm = (_time(metadata, name) for name in TIMES)
     converter = metadata.get(CONVERTER)
     source = "NIfTI-MRS" + (f" by {converter}" if isinstance(converter, str) and converter else "")
-    return Scan(voxel, te, tr, tm, sequence_of(*_texts(metadata)), source)
+    return Scan(voxel, te, tr, tm, named_sequence(metadata), source)
 
 
 def known_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,8 +71,11 @@ def _time(metadata: Mapping[str, Any], name: str) -> float:
     return seconds(value)
 
 
-def _texts(metadata: Mapping[str, Any]) -> list[str]:
-    """Texts that may name the sequence; a private field holds its value one level down."""
+def named_sequence(metadata: Mapping[str, Any]) -> str:
+    """Sequence that header extension or sidecar name, empty where they do not.
+
+    A private field holds its value one level down.
+    """
     values = [metadata.get(name, "") for name in NAMED]
     values = [value.get("Value", "") if isinstance(value, dict) else value for value in values]
-    return [value for value in values if isinstance(value, str)]
+    return sequence_of(*(value for value in values if isinstance(value, str)))
