@@ -22,6 +22,7 @@ from alsflow.nodes.mrs.measures import (
     mrs_metrics,
 )
 
+FIT_ABSENT = "fit_absent"  # note of `interfaces.mrs_plan`
 UNFOUND = {"fit": NO_FIT, "quantify": NO_FIT, "place": NO_PLACE}
 
 
@@ -48,6 +49,9 @@ class MeasureMrs(JudgedSteps):
         ratios = _table(self.inputs.ratios_file)
         anatomy = anatomy_flags(self.inputs.anat_qc_file)
         flags, notes = judge_mrs(fit, place, infos.get("quantify"), anatomy)
+        given = self.given_notes()
+        if fit is None and self.inputs.asked.get("fit"):  # what was asked for did not happen
+            flags += [note for note in given if note["name"] == FIT_ABSENT]
         table = mrs_measures_table(
             ratios,
             _table(self.inputs.quant_file),
@@ -56,7 +60,7 @@ class MeasureMrs(JudgedSteps):
         )
         judged = {
             "flags": flags,
-            "notes": [*self.given_notes(), *notes],
+            "notes": [*(note for note in given if note not in flags), *notes],
             "metrics": mrs_metrics(fit, place, ratios),
         }
         steps = steps_taken(self.inputs.asked, infos, UNFOUND, "fit")

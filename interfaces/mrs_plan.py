@@ -70,6 +70,11 @@ class MrsPlan:
     run: bool = False
     notes: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a fit, or LCModel makes one."""
+        return self.run or bool(self.fit_files)
+
 
 def check_mrs(mapping: str | Path = "", basis: str | Path = "") -> None:
     """Refuse a mapping or a basis set that no visit could use.

@@ -17,7 +17,7 @@ from alsflow.interfaces.images import load, open_image, save
 from alsflow.interfaces.programs import NOTHING, call, find_program, last_line
 from alsflow.interfaces.sidecars import read_json, read_sidecar
 from alsflow.interfaces.warps import load_warp
-from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.errors import BadInputError, MissingProgramError
 from alsflow.nodes.geometry import same_grid
 from alsflow.nodes.mrs.fractions import (
     TISSUES,

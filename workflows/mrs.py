@@ -42,7 +42,7 @@ def init_mrs_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     workflow = Workflow(name="mrs_wf")
     inputnode = port("inputnode", *ANATOMY, "qc_file")
     outputnode = port("outputnode", *PLACED)
-    measure = init_measure_node(plan, settings.mrs)
+    measure = init_measure_node(plan, visit, settings)
     ds_mrs = sink("mrs", visit, settings, *_sources(plan, settings))
     workflow.add_nodes([outputnode])
     workflow.connect([
@@ -168,8 +168,14 @@ def _limits(mrs: MrsSettings) -> dict[str, Any]:
     return {"sd_percent": mrs.sd_percent, "snr": mrs.snr, "fwhm_ppm": mrs.fwhm_ppm}
 
 
-def init_measure_node(plan: MrsPlan, mrs: MrsSettings) -> Node:
+def init_measure_node(plan: MrsPlan, visit: Visit, settings: Settings) -> Node:
     """Node that judges the stream and writes the measures of the person."""
-    asked = {"fit": plan.fitted, "place": plan.place is not None, "quantify": mrs.water}
+    looked = results_folder(settings) is not None or bool(settings.mrs.basis)
+    declared = getattr(visit.results.get("lcmodel"), "declared_absent", False)
+    asked = {
+        "fit": plan.fitted or (looked and not declared),
+        "place": plan.place is not None,
+        "quantify": settings.mrs.water,
+    }
     notes = [{"name": name, "reason": reason} for name, reason in plan.notes]
     return Node(MeasureMrs(steps=STEPS, asked=asked, notes=notes), name="measure")
