@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from nipype.interfaces.base import File, isdefined
@@ -11,19 +13,20 @@ from alsflow.interfaces.judged_steps import (
     JudgedSteps,
     JudgedStepsInputSpec,
     anatomy_flags,
+    skipped,
     steps_taken,
+    warnings_of,
 )
 from alsflow.nodes.mrs.measures import (
-    NO_FIT,
-    NO_PLACE,
+    UNFOUND,
     doubts_from,
     judge_mrs,
     mrs_measures_table,
     mrs_metrics,
 )
 
-FIT_ABSENT = "fit_absent"  # note of `interfaces.mrs_plan`
-UNFOUND = {"fit": NO_FIT, "quantify": NO_FIT, "place": NO_PLACE}
+NO_FIT_NOTE = "no_fit"
+JUDGED = ("fit", "place", "quantify")  # by what they found, not only whether they were done
 
 
 class _MeasureMrsInputSpec(JudgedStepsInputSpec):
@@ -37,7 +40,8 @@ class MeasureMrs(JudgedSteps):
 
     One ``<step>_info_file`` for each of the steps. Those that are judged by name are ``fit``
     (``info_file`` of `ReadFit`), ``place`` (``fractions_file`` of `PlaceVoxel`) and ``quantify``;
-    each may be missing.
+    each may be missing. A step ``run`` that could not be done stands for a fit that failed. Notes
+    called ``no_fit`` and ``no_place`` say why there is none.
     """
 
     input_spec = _MeasureMrsInputSpec
@@ -45,27 +49,37 @@ class MeasureMrs(JudgedSteps):
 
     def _run_interface(self, runtime):
         infos = self.read_infos()
-        fit, place = infos.get("fit"), infos.get("place")
+        fit, place = infos.get("fit") or _failed(infos.get("run")), infos.get("place")
+        given = self.given_notes()
         ratios = _table(self.inputs.ratios_file)
         anatomy = anatomy_flags(self.inputs.anat_qc_file)
         flags, notes = judge_mrs(fit, place, infos.get("quantify"), anatomy)
-        given = self.given_notes()
-        if fit is None and self.inputs.asked.get("fit"):  # what was asked for did not happen
-            flags += [note for note in given if note["name"] == FIT_ABSENT]
+        told = {note["name"]: note["reason"] for note in given}
+        if fit is None and self.inputs.asked.get("fit") and NO_FIT_NOTE in told:
+            flags.append({"name": NO_FIT_NOTE, "reason": told[NO_FIT_NOTE]})  # not as asked
+            given = [note for note in given if note["name"] != NO_FIT_NOTE]
+        unfound = {step: told.get(f"no_{step}", why) for step, why in UNFOUND.items()}
         table = mrs_measures_table(
             ratios,
             _table(self.inputs.quant_file),
             _table(self.inputs.tissue_file),
-            doubts_from(fit, place, flags, anatomy),
+            doubts_from(fit, place, flags, anatomy, unfound),
         )
-        judged = {
-            "flags": flags,
-            "notes": [*(note for note in given if note not in flags), *notes],
-            "metrics": mrs_metrics(fit, place, ratios),
-        }
-        steps = steps_taken(self.inputs.asked, infos, UNFOUND, "fit")
+        others = {step: info for step, info in infos.items() if step not in JUDGED}
+        notes = [note for note in notes if note["name"] not in told]
+        notes = [*given, *skipped(others), *warnings_of(others), *notes]
+        judged = {"flags": flags, "notes": notes, "metrics": mrs_metrics(fit, place, ratios)}
+        unfound["quantify"] = unfound["fit"]
+        steps = steps_taken(self.inputs.asked, infos, unfound, "fit")
         self.write(Path(runtime.cwd), table, judged, steps, infos)
         return runtime
+
+
+def _failed(run: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What stands for a fit that LCModel was asked for and did not give."""
+    if run is None or run.get("done", True):
+        return None
+    return {"done": False, "faults": [{"name": "fit_failed", "reason": str(run["reason"])}]}
 
 
 def _table(path: str) -> pd.DataFrame | None:

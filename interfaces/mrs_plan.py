@@ -293,8 +293,8 @@ def plan_mrs(
         )
     water = water_of(spectrum, ref_paths) if spectrum else None
     notes = {
-        "fit_absent": "" if found.files or run else _why_no_fit(found, wanted),
-        "place_unknown": "" if place else "no file has the place of the voxel: there is no _svs, "
+        "no_fit": "" if found.files or run else _why_no_fit(found, wanted),
+        "no_place": "" if place else "no file has the place of the voxel: there is no _svs, "
         "and no mapping with a column voxel",
         "water_absent": "LCModel is run without water: there is no _mrsref with the entities of "
         "the _svs" if run and water is None else "",

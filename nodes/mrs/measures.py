@@ -19,6 +19,7 @@ TISSUES = {"gm": "fGM", "wm": "fWM", "csf": "fCSF"}
 NO_UNIT = "1"
 NO_FIT = "no result of LCModel was given"
 NO_PLACE = "no file with the place of the voxel was given"
+UNFOUND = {"fit": NO_FIT, "place": NO_PLACE}
 NOT_ASKED = "it was not measured"
 FIT_METRICS = ("snr", "fwhm_ppm", "data_shift_ppm")
 PLACE_METRICS = ("in_view", "in_brain", "tissue_sum")
@@ -173,6 +174,7 @@ def doubts_from(
     place: Mapping[str, Any] | None,
     flags: Sequence[Flag],
     anatomy: Sequence[Flag] = (),
+    unfound: Mapping[str, str] | None = None,
 ) -> Doubts:
     """Doubts of what the steps said.
 
@@ -186,15 +188,18 @@ def doubts_from(
         Of `judge_mrs`.
     anatomy : sequence of dict
         Flags of the anatomical stream.
+    unfound : mapping, optional
+        Why there is no ``fit`` or no ``place``, where more is known than that there is none.
     """
+    why = UNFOUND | dict(unfound or {})
     placed = place is not None and place.get("done", True)
-    no_tissue = NO_PLACE if place is None else str(place.get("reason", NOT_ASKED))
+    no_tissue = why["place"] if place is None else str(place.get("reason", NOT_ASKED))
     misplaced = [flag["reason"] for flag in flags if flag["name"] == "voxel_misplaced"]
     return Doubts(
         place=tuple(misplaced),
         fit=tuple(flag["reason"] for flag in flags if flag["name"] != "voxel_misplaced"),
         anatomy=tuple(flag["reason"] for flag in anatomy),
-        no_fit=NO_FIT if fit is None else NOT_ASKED,
+        no_fit=why["fit"] if fit is None else NOT_ASKED,
         no_tissue=no_tissue,
         beside_tissue="; ".join(place.get("warnings", ())) if place and placed else "",
         echo_ms=echo_of(fit, place),

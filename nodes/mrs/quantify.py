@@ -263,7 +263,9 @@ def _corrected_entries(
 ) -> Iterator[dict[str, Any]]:
     """Concentrations against tissue water; a row without concentration has said why."""
     why = correction.reason if value is None else value.reason if known(row.conc) else ""
-    against = f"water ({correction.facts['water']})"
+    water, metabolites = correction.facts["water"], correction.facts["metabolites"]
+    against = f"water ({water})"
+    against += "" if metabolites == water else f", metabolites ({metabolites})"
     for quantity, unit in CORRECTED.items():
         number = nan if value is None else getattr(value, quantity)
         said = (*reasons, why) if why else reasons
