@@ -118,17 +118,20 @@ def _check_header(header: list[str], place: str) -> None:
 
 def _row(path: Path, at: int, header: list[str], cells: list[str]) -> MappingRow:
     """One row; what is wrong with it is its problem."""
+    cells = cells + [""] * (len(header) - len(cells))
     values = dict(zip(header, cells, strict=False))
+    stray = [*cells[len(header) :], *(c for n, c in zip(header, cells, strict=False) if not n)]
     participant = _value(values, "participant_id").removeprefix("sub-")
     session = _value(values, "session_id").removeprefix("ses-") or None
     try:
-        if any(cells[len(header) :]) or any(
-            cell for name, cell in zip(header, cells, strict=False) if not name
-        ):
+        if any(stray):
             raise BadInputError("there are more cells than the header has columns; mend the tabs")
         found = _found(path.parent, values)
     except BadInputError as error:
         found = Found(problem=f"{path.name}, line {at}: {error}")
+    except OSError as error:
+        reason = f"a path cannot be read ({error.strerror}); check it"
+        found = Found(problem=f"{path.name}, line {at}: {reason}")
     return MappingRow(at, participant, session, found)
 
 

@@ -11,9 +11,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from alsflow.interfaces.bids import SHORT_NAMES
-from alsflow.interfaces.mrs_lcmodel import voxels_of
+from alsflow.interfaces.mrs_lcmodel import base_name, file_key, voxels_of
 from alsflow.interfaces.mrs_mapping import (
     MAPPING_NAME,
     Found,
@@ -173,7 +174,7 @@ class _Result:
 def _search(folder: Path) -> list[_Result]:
     """All results below a folder, in the order of their paths."""
     found = []
-    for here, below, names in os.walk(folder):
+    for here, below, names in os.walk(folder, onerror=_unreadable):
         below[:] = sorted(name for name in below if not name.startswith("."))
         for files in results_in(Path(here), names).values():
             path = files[0].relative_to(folder)
@@ -182,7 +183,14 @@ def _search(folder: Path) -> list[_Result]:
                 for pattern in (PERSON, SESSION)
             )
             found.append(_Result(files, path.as_posix(), people, sessions))
-    return found
+    return sorted(found, key=lambda result: result.name)
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    name = Path(error.filename or "").name
+    raise BadInputError(
+        f"the folder {name} cannot be read ({error.strerror}); change its permissions"
+    ) from error
 
 
 def _choose(results: Sequence[_Result], visit: VisitKey) -> Found | None:
@@ -320,7 +328,7 @@ def _why_no_fit(found: Found, wanted: bool) -> str:
 
 def _spectrum(paths: Sequence[Path], found: Found, *, needed: bool) -> Path | None:
     """The spectrum of a visit, which must not contradict the names of the result."""
-    told = split_name(found.files[0].name)[0] if found.files else {}
+    told = _told(found.files[0]) if found.files else {}
     fitting = [path for path in paths if not _contradictions(path, told)]
     if not needed:
         return fitting[0] if len(fitting) == 1 else None
@@ -331,6 +339,12 @@ def _spectrum(paths: Sequence[Path], found: Found, *, needed: bool) -> Path | No
             f"{apart}; name the right file in the column voxel of {MAPPING_NAME}"
         )
     return choose_spectrum(fitting) if paths else None
+
+
+def _told(path: Path) -> dict[str, str]:
+    """Entities in the name of a result, which need not end in a suffix."""
+    stem, _ = file_key(path) or (path.stem, "")
+    return split_name(f"{base_name(stem)}_fit")[0]
 
 
 def _contradictions(path: Path, told: dict[str, str]) -> list[str]:

@@ -21,9 +21,8 @@ from alsflow.interfaces.base import CodedInputSpec, CodedInterface, naming
 from alsflow.interfaces.images import open_image
 from alsflow.interfaces.mrs_lcmodel import read_text
 from alsflow.interfaces.mrs_plan import find_lcmodel
-from alsflow.interfaces.mrs_voxel import header_extension, sidecar_beside
+from alsflow.interfaces.mrs_voxel import header_extension, sidecar_metadata
 from alsflow.interfaces.programs import NOTHING, Ended, call, last_line
-from alsflow.interfaces.sidecars import read_sidecar
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.mrs.lcmodel_input import (
     OUTPUTS,
@@ -62,7 +61,7 @@ def run_inputs(
 
 def _metadata(path: Path, bids_dir: Path | None) -> dict[str, Any]:
     """The part of the sidecars that LCModel's input needs; names and dates are not in it."""
-    found = read_sidecar(path, bids_dir) if bids_dir else sidecar_beside(path)
+    found = sidecar_metadata(path, bids_dir)
     return known_metadata(found) | {name: found[name] for name in OF_SPECTRUM if name in found}
 
 

@@ -59,14 +59,15 @@ def voxel_inputs(path: Path, bids_dir: Path | None = None) -> dict[str, Any]:
     path : path
         Any file that `read_scan` reads; of SDAT and SPAR, either.
     bids_dir : path, optional
-        Root of the dataset that a NIfTI-MRS file is in, where inheritance begins.
+        Root of the dataset, where inheritance begins; of a file outside it, as of one in a
+        folder of results, the JSON beside it is read.
     """
     if path.suffix.lower() == ".sdat":
         with naming(path.name):
             path = _spar_beside(path)
     metadata: dict[str, Any] = {}
     if path.name.lower().endswith(NIFTI_ENDS):
-        metadata = read_sidecar(path, bids_dir) if bids_dir else sidecar_beside(path)
+        metadata = sidecar_metadata(path, bids_dir)
     return {"voxel_file": str(path), "metadata": known_metadata(metadata)}
 
 
@@ -93,6 +94,13 @@ def read_scan(path: str | Path, metadata: Mapping[str, Any] | None = None) -> Sc
         if end in (".spar", ".sdat"):
             return read_spar(_text(_spar_beside(path)))
     return read_with_spec2nii(path)
+
+
+def sidecar_metadata(path: Path, bids_dir: Path | None) -> dict[str, Any]:
+    """Sidecars of an image by inheritance if it is inside the dataset, else the JSON beside it."""
+    if bids_dir is not None and bids_dir in path.parents:
+        return read_sidecar(path, bids_dir)
+    return sidecar_beside(path)
 
 
 def sidecar_beside(path: Path) -> dict[str, Any]:

@@ -339,6 +339,9 @@ def test_inputs_are_found_beside_the_spectrum(head, tmp_path):
         "voxel_file": str(path), "metadata": {"EchoTime": 0.144},
     }  # fmt: skip
     assert voxel_inputs(path)["metadata"] == {}
+    (folder / "sub-1_svs.json").write_text('{"EchoTime": 0.03}')
+    elsewhere = tmp_path / "dataset"  # a mapping may name a file that lies outside the dataset
+    assert voxel_inputs(path, elsewhere)["metadata"] == {"EchoTime": 0.03}
     (folder / "a.SDAT").touch()
     (folder / "a.SPAR").touch()
     spar = {"voxel_file": str(folder / "a.SPAR"), "metadata": {}}
