@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ LEAST_INSIDE = 0.06  # share that has room for its number
 
 def draw_fit(
     spectra: pd.DataFrame,
-    quality: Mapping[str, object],
+    quality: Mapping[str, Any],
     metabolites: pd.DataFrame | None = None,
     sd_percent: float = 15.0,
 ) -> Figure:
@@ -54,9 +55,11 @@ def draw_fit(
         Columns ``ppm``, ``data``, ``fit``, ``residual`` and perhaps ``baseline``, arbitrary
         units; missing values leave a gap.
     quality : mapping
-        Perhaps ``snr``, ``fwhm_ppm``, ``included`` (bool) and ``reasons`` (of an exclusion).
+        Perhaps ``snr``, ``snr_overflow``, ``fwhm_ppm``, ``included`` (bool) and ``reasons`` (of
+        an exclusion).
     metabolites : DataFrame, optional
-        Columns ``name``, ``conc`` and ``sd_percent``, in the order of the fit.
+        Columns ``name``, ``conc`` and ``sd_percent``, in the order of the fit, and perhaps
+        ``unit`` of the concentrations.
     sd_percent : float
         Cramér-Rao bound beyond which a metabolite is grey, %.
     """
@@ -71,24 +74,24 @@ def draw_fit(
         figure.text(EDGES[0], 1 - (0.1 + 0.19 * row) / height, text, fontsize=9,
                     color=INK, va="top", weight="bold" if row == 0 else "normal")  # fmt: skip
     if rows:
-        _list(figure, rows, 1 - (0.3 + 0.19 * len(head)) / height, sd_percent)
+        _list(figure, _heads(metabolites), rows, 1 - (0.3 + 0.19 * len(head)) / height, sd_percent)
     return figure
 
 
-def headline(quality: Mapping[str, object]) -> list[str]:
+def headline(quality: Mapping[str, Any]) -> list[str]:
     """What is said over a spectrum: S/N, line width and the verdict; then the reasons."""
     parts = []
-    for key, text in (("snr", "S/N {:g}"), ("fwhm_ppm", "line width {:.3f} ppm")):
+    for key, name, text in (("snr", "S/N", "{:g}"), ("fwhm_ppm", "line width", "{:.3f} ppm")):
         value = _number(quality.get(key))
-        parts.append(
-            text.format(value) if np.isfinite(value) else f"{text.partition(' {')[0]} n/a"
-        )
+        parts.append(f"{name} {text.format(value) if np.isfinite(value) else 'n/a'}")
+    if quality.get("snr_overflow"):
+        parts[0] = "S/N off scale"
     verdicts = {True: "used", False: "not used"}
     included = quality.get("included")
     if isinstance(included, bool):
         parts.append(verdicts[included])
     given = quality.get("reasons") or []
-    reasons = [given] if isinstance(given, str) else [str(one) for one in given]  # type: ignore
+    reasons = [given] if isinstance(given, str) else [str(one) for one in given]
     lines = wrap("; ".join(reasons), HEAD_WIDTH)
     if len(lines) > MOST_REASONS:
         lines = [*lines[: MOST_REASONS - 1], lines[MOST_REASONS - 1] + " …"]
@@ -120,13 +123,25 @@ def listed(metabolites: pd.DataFrame, sd_percent: float) -> list[tuple[str, str,
     return rows
 
 
+def _heads(metabolites: pd.DataFrame | None) -> tuple[str, str, str]:
+    """Heads of the list, with the unit of the concentrations where it is known."""
+    known = (
+        [] if metabolites is None or "unit" not in metabolites else metabolites["unit"].dropna()
+    )
+    return "metabolite", f"conc., {next(iter(known))}" if len(known) else "conc.", "CRLB, %"
+
+
 def _list(
-    figure: Figure, rows: Sequence[tuple[str, str, str, bool]], top: float, limit: float
+    figure: Figure,
+    heads: Sequence[str],
+    rows: Sequence[tuple[str, str, str, bool]],
+    top: float,
+    limit: float,
 ) -> None:
     """Metabolites beside the spectrum, those beyond the limit grey."""
     step = LINE / figure.get_figheight()
     sides = ("left", "right", "right")
-    for at, side, text in zip(LIST_AT, sides, ("metabolite", "conc.", "CRLB, %"), strict=True):
+    for at, side, text in zip(LIST_AT, sides, heads, strict=True):
         figure.text(at, top, text, fontsize=8, color=INK, ha=side, weight="bold", va="center")
     for row, (*cells, sure) in enumerate(rows, 1):
         for at, side, text in zip(LIST_AT, sides, cells, strict=True):
@@ -161,7 +176,7 @@ def _draw_panels(
     under.set_ylim(low, high)
     handles, names = under.get_legend_handles_labels()
     figure.legend(handles, names, frameon=False, fontsize=8.5, loc="upper right", ncols=3,
-                  bbox_to_anchor=(left + width, 1 - 0.03 / figure.get_figheight()),
+                  bbox_to_anchor=(LIST_AT[-1], 1 - 0.03 / figure.get_figheight()),
                   borderpad=0.2, columnspacing=1.4, handlelength=1.8)  # fmt: skip
     _finish(over, under, curves)
 
