@@ -29,6 +29,7 @@ EDGES = (0.055, 0.65)  # of the panels, share of the width
 LIST_AT = (0.685, 0.88, 0.985)  # columns of the list of metabolites, share of the width
 LINE = 0.165  # inches from row to row
 MOST_ROWS = 30  # metabolites listed
+LONGEST = 15  # characters of a name
 HEAD_WIDTH = 104  # characters of a line over the panels
 MOST_REASONS = 3  # lines of them
 FIRST = ("tNAA", "tCr", "tCho", "mIns", "Glx", "GABA", "GSH")  # of the list
@@ -65,7 +66,7 @@ def draw_fit(
     """
     head = headline(quality)
     rows = [] if metabolites is None else listed(metabolites, sd_percent)
-    height = max(4.8, (len(rows) + 4) * LINE + 0.3)
+    height = max(4.8, (len(rows) + 4) * LINE + 0.3) + 0.19 * (len(head) - 1)
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
     right = EDGES[1] if rows else 0.98
     bottom, top = 0.5 / height, 1 - (0.14 + 0.19 * len(head)) / height
@@ -114,7 +115,8 @@ def listed(metabolites: pd.DataFrame, sd_percent: float) -> list[tuple[str, str,
                               strict=True):  # fmt: skip
         value = _number(sd)
         shown = "n/a" if np.isnan(value) else f"≥ {SD_CAP}" if value >= SD_CAP else f"{value:g}"
-        rows.append((str(name), significant(_number(conc)), shown, value <= sd_percent))
+        short = str(name) if len(str(name)) <= LONGEST else str(name)[: LONGEST - 1] + "…"
+        rows.append((short, significant(_number(conc)), shown, value <= sd_percent))
     first = {name: place for place, name in enumerate(FIRST)}
     rows.sort(key=lambda row: (first.get(row[0], len(FIRST)), not row[3]))
     more = len(rows) - MOST_ROWS
