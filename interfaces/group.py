@@ -505,7 +505,7 @@ class _DeliverOutputSpec(TraitedSpec):
 
 
 class Deliver(CodedInterface):
-    """Put results in the output folder, each whole or not at all; drop figures of older runs."""
+    """Put results in the output folder, each whole or not at all; drop what older runs drew."""
 
     input_spec = _DeliverInputSpec
     output_spec = _DeliverOutputSpec

@@ -81,7 +81,7 @@ class DescribeOverlap(CodedInterface):
 
     def _run_interface(self, runtime):
         overlap, image = load(self.inputs.overlap_file)
-        place, share = overlap_peak(overlap, image.affine)
+        place, share = overlap_peak(overlap, image.affine) if overlap.any() else ((), 0.0)
         content = {
             "Description": "Share of the people whose spectroscopy voxel covers each place, "
             "0 to 1; one voxel of each person.",

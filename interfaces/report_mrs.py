@@ -19,7 +19,7 @@ from alsflow.nodes.report.spectroscopy import draw_fit, draw_tissue_bar
 from alsflow.nodes.report.spectroscopy_voxel import draw_overlap, draw_voxel
 
 CURVES = ("ppm", "data", "fit", "residual")
-QUALITY = ("snr", "fwhm_ppm", "included", "reasons")
+QUALITY = ("snr", "fwhm_ppm", "included", "reasons", "snr_overflow")
 
 
 def read_object(path: str | Path) -> dict[str, Any]:
@@ -49,7 +49,8 @@ def read_metabolites(path: str | Path) -> pd.DataFrame:
         raise BadInputError(f"{Path(path).name} has no column metabolite_std")
     names = table[known[0]].fillna(table[known[-1]])
     numbers = {key: pd.to_numeric(table[key], errors="coerce") for key in ("conc", "sd_percent")}
-    return pd.DataFrame({"name": names, **numbers})
+    units = {"unit": table["conc_units"]} if "conc_units" in table else {}
+    return pd.DataFrame({"name": names, **numbers, **units})
 
 
 class _DrawFitInputSpec(CodedInputSpec):
@@ -152,7 +153,9 @@ class _DrawOverlapInputSpec(CodedInputSpec):
 
 
 class _DrawOverlapOutputSpec(TraitedSpec):
-    overlap_file = File(exists=True, desc="overlap of the voxels over the template, PNG")
+    overlap_file = File(
+        exists=True, desc="overlap of the voxels over the template, PNG; none if all is 0"
+    )
 
 
 class DrawOverlap(Drawing, CodedInterface):
@@ -164,6 +167,8 @@ class DrawOverlap(Drawing, CodedInterface):
 
     def _figures(self) -> dict[str, Figure]:
         overlap, image = load(self.inputs.overlap_file)
+        if not overlap.any():
+            return {}
         template, grid = load(self.inputs.template_file)
         with naming(Path(self.inputs.overlap_file).name + ":"):
             figure = draw_overlap(overlap, image.affine, template, grid.affine, self.inputs.count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ EDGES = (0.055, 0.65)  # of the panels, share of the width
 LIST_AT = (0.685, 0.88, 0.985)  # columns of the list of metabolites, share of the width
 LINE = 0.165  # inches from row to row
 MOST_ROWS = 30  # metabolites listed
+LONGEST = 15  # characters of a name
 HEAD_WIDTH = 104  # characters of a line over the panels
 MOST_REASONS = 3  # lines of them
 FIRST = ("tNAA", "tCr", "tCho", "mIns", "Glx", "GABA", "GSH")  # of the list
@@ -42,7 +44,7 @@ LEAST_INSIDE = 0.06  # share that has room for its number
 
 def draw_fit(
     spectra: pd.DataFrame,
-    quality: Mapping[str, object],
+    quality: Mapping[str, Any],
     metabolites: pd.DataFrame | None = None,
     sd_percent: float = 15.0,
 ) -> Figure:
@@ -54,15 +56,17 @@ def draw_fit(
         Columns ``ppm``, ``data``, ``fit``, ``residual`` and perhaps ``baseline``, arbitrary
         units; missing values leave a gap.
     quality : mapping
-        Perhaps ``snr``, ``fwhm_ppm``, ``included`` (bool) and ``reasons`` (of an exclusion).
+        Perhaps ``snr``, ``snr_overflow``, ``fwhm_ppm``, ``included`` (bool) and ``reasons`` (of
+        an exclusion).
     metabolites : DataFrame, optional
-        Columns ``name``, ``conc`` and ``sd_percent``, in the order of the fit.
+        Columns ``name``, ``conc`` and ``sd_percent``, in the order of the fit, and perhaps
+        ``unit`` of the concentrations.
     sd_percent : float
         Cramér-Rao bound beyond which a metabolite is grey, %.
     """
     head = headline(quality)
     rows = [] if metabolites is None else listed(metabolites, sd_percent)
-    height = max(4.8, (len(rows) + 4) * LINE + 0.3)
+    height = max(4.8, (len(rows) + 4) * LINE + 0.3) + 0.19 * (len(head) - 1)
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
     right = EDGES[1] if rows else 0.98
     bottom, top = 0.5 / height, 1 - (0.14 + 0.19 * len(head)) / height
@@ -71,24 +75,24 @@ def draw_fit(
         figure.text(EDGES[0], 1 - (0.1 + 0.19 * row) / height, text, fontsize=9,
                     color=INK, va="top", weight="bold" if row == 0 else "normal")  # fmt: skip
     if rows:
-        _list(figure, rows, 1 - (0.3 + 0.19 * len(head)) / height, sd_percent)
+        _list(figure, _heads(metabolites), rows, 1 - (0.3 + 0.19 * len(head)) / height, sd_percent)
     return figure
 
 
-def headline(quality: Mapping[str, object]) -> list[str]:
+def headline(quality: Mapping[str, Any]) -> list[str]:
     """What is said over a spectrum: S/N, line width and the verdict; then the reasons."""
     parts = []
-    for key, text in (("snr", "S/N {:g}"), ("fwhm_ppm", "line width {:.3f} ppm")):
+    for key, name, text in (("snr", "S/N", "{:g}"), ("fwhm_ppm", "line width", "{:.3f} ppm")):
         value = _number(quality.get(key))
-        parts.append(
-            text.format(value) if np.isfinite(value) else f"{text.partition(' {')[0]} n/a"
-        )
+        parts.append(f"{name} {text.format(value) if np.isfinite(value) else 'n/a'}")
+    if quality.get("snr_overflow"):
+        parts[0] = "S/N off scale"
     verdicts = {True: "used", False: "not used"}
     included = quality.get("included")
     if isinstance(included, bool):
         parts.append(verdicts[included])
     given = quality.get("reasons") or []
-    reasons = [given] if isinstance(given, str) else [str(one) for one in given]  # type: ignore
+    reasons = [given] if isinstance(given, str) else [str(one) for one in given]
     lines = wrap("; ".join(reasons), HEAD_WIDTH)
     if len(lines) > MOST_REASONS:
         lines = [*lines[: MOST_REASONS - 1], lines[MOST_REASONS - 1] + " …"]
@@ -111,7 +115,8 @@ def listed(metabolites: pd.DataFrame, sd_percent: float) -> list[tuple[str, str,
                               strict=True):  # fmt: skip
         value = _number(sd)
         shown = "n/a" if np.isnan(value) else f"≥ {SD_CAP}" if value >= SD_CAP else f"{value:g}"
-        rows.append((str(name), significant(_number(conc)), shown, value <= sd_percent))
+        short = str(name) if len(str(name)) <= LONGEST else str(name)[: LONGEST - 1] + "…"
+        rows.append((short, significant(_number(conc)), shown, value <= sd_percent))
     first = {name: place for place, name in enumerate(FIRST)}
     rows.sort(key=lambda row: (first.get(row[0], len(FIRST)), not row[3]))
     more = len(rows) - MOST_ROWS
@@ -120,13 +125,25 @@ def listed(metabolites: pd.DataFrame, sd_percent: float) -> list[tuple[str, str,
     return rows
 
 
+def _heads(metabolites: pd.DataFrame | None) -> tuple[str, str, str]:
+    """Heads of the list, with the unit of the concentrations where it is known."""
+    known = (
+        [] if metabolites is None or "unit" not in metabolites else metabolites["unit"].dropna()
+    )
+    return "metabolite", f"conc., {next(iter(known))}" if len(known) else "conc.", "CRLB, %"
+
+
 def _list(
-    figure: Figure, rows: Sequence[tuple[str, str, str, bool]], top: float, limit: float
+    figure: Figure,
+    heads: Sequence[str],
+    rows: Sequence[tuple[str, str, str, bool]],
+    top: float,
+    limit: float,
 ) -> None:
     """Metabolites beside the spectrum, those beyond the limit grey."""
     step = LINE / figure.get_figheight()
     sides = ("left", "right", "right")
-    for at, side, text in zip(LIST_AT, sides, ("metabolite", "conc.", "CRLB, %"), strict=True):
+    for at, side, text in zip(LIST_AT, sides, heads, strict=True):
         figure.text(at, top, text, fontsize=8, color=INK, ha=side, weight="bold", va="center")
     for row, (*cells, sure) in enumerate(rows, 1):
         for at, side, text in zip(LIST_AT, sides, cells, strict=True):
@@ -161,7 +178,7 @@ def _draw_panels(
     under.set_ylim(low, high)
     handles, names = under.get_legend_handles_labels()
     figure.legend(handles, names, frameon=False, fontsize=8.5, loc="upper right", ncols=3,
-                  bbox_to_anchor=(left + width, 1 - 0.03 / figure.get_figheight()),
+                  bbox_to_anchor=(LIST_AT[-1], 1 - 0.03 / figure.get_figheight()),
                   borderpad=0.2, columnspacing=1.4, handlelength=1.8)  # fmt: skip
     _finish(over, under, curves)
 

@@ -11,8 +11,10 @@ import pytest
 from alsflow import cli_demo
 from alsflow.cli import main
 from alsflow.interfaces.group import TABLE_NAME, find_tables, read_levels, read_states, read_tests
+from alsflow.interfaces.images import load, save
+from alsflow.interfaces.template import SPACE
 from alsflow.nodes.errors import BadInputError
-from alsflow.workflows.group import init_group_wf, requested_group, withdraw_group
+from alsflow.workflows.group import OVERLAP, init_group_wf, requested_group, withdraw_group
 from alsflow.workflows.measures import catalogue
 from alsflow.workflows.settings import GroupSettings, Settings
 
@@ -476,3 +478,58 @@ def test_a_run_that_is_refused_withdraws_the_older_result(tmp_path, capsys):
     table.write_text(whole)
     assert main(words) == 0
     assert (output / "group.html").is_file()
+
+
+def add_voxel(output: Path, person: str, low: int, session: str = "") -> Path:
+    """Voxel of a person in the template, 20 voxels long from `low`."""
+    parts = [person, session] if session else [person]
+    name = f"{'_'.join(parts)}_space-{SPACE}_desc-voxel_probseg.nii.gz"
+    path = output.joinpath(*parts, "mrs", name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    share = np.zeros((97, 115, 94), np.float32)
+    share[low : low + 20, 50:65, 60:72] = 1
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = -98, -134, -72
+    return Path(save(share, affine, path))
+
+
+def test_voxels_of_spectroscopy_become_a_map_and_a_picture(tmp_path):
+    bids, output = write_cohort(tmp_path, 16)
+    given = settings(bids, output)
+    assert not set(OVERLAP) & set(requested_group(given))
+    add_voxel(output, "sub-01", 30)
+    add_voxel(output, "sub-02", 40)
+    add_voxel(output, "sub-03", 70)  # failed since
+    add_voxel(output, "sub-02", 60, "ses-b")  # one voxel of each person counts
+    status = "participant_id session_id stream state reason\nsub-03 n/a mrs failed full\n"
+    (output / "status.tsv").write_text(status.replace(" ", "\t"))
+    assert set(OVERLAP) < set(requested_group(given))
+    run(given)
+    assert all(path.is_file() for path in requested_group(given).values())
+    data, _ = load(output / OVERLAP[0])
+    assert data.max() == 1
+    assert (data == 1).sum() == 10 * 15 * 12  # those that both cover
+    assert (data == 0.5).sum() == 2 * 10 * 15 * 12
+    sidecar = json.loads((output / OVERLAP[1]).read_text())
+    assert sidecar["NumberOfPeople"] == 2
+    assert [Path(source).name[:6] for source in sidecar["Sources"]] == ["sub-01", "sub-02"]
+    assert all((output / source.removeprefix("bids::")).is_file() for source in sidecar["Sources"])
+    np.testing.assert_allclose(sidecar["LargestOverlapAt"], [-8, -20, 58], atol=2.1)
+    page = (output / "group.html").read_text()
+    assert "<h2>Spectroscopy voxel</h2>" in page
+    assert "Share of the 2 people" in page
+    assert not re.search(r"(src|href)=[\"'](?!data:)", page)
+    assert (output / "group" / "figures" / "overlap.png").is_file()
+
+    # only those named; a person alone
+    only = settings(bids, output, participant_label=tuple(f"{i:02d}" for i in range(2, 17)))
+    run(only)
+    assert json.loads((output / OVERLAP[1]).read_text())["NumberOfPeople"] == 1
+
+    # nobody any more: nothing of the older result stays
+    for path in output.glob("sub-*/**/mrs/*"):
+        path.unlink()
+    run(given)
+    assert not any((output / name).exists() for name in OVERLAP)
+    assert not (output / "group" / "figures" / "overlap.png").exists()
+    assert "Spectroscopy voxel" not in (output / "group.html").read_text()
