@@ -29,6 +29,7 @@ PRODUCTS = (
     "group/tests.tsv",
     "group/design.tsv",
     "group/excluded.tsv",
+    "group/attrition.tsv",
     "group.html",
 )
 
@@ -78,6 +79,7 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
             participants_file=str(participants),
             measures_file=catalogue,
             absent=absent,
+            unusable=unusable,
             people=labels,
             group=settings.group.group,
             reference=settings.group.reference,
@@ -99,7 +101,7 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
         DescribeColumns(columns_file=str(DATA / "group_columns.toml"), measures_file=catalogue),
         name="describe",
     )
-    products = Node(Merge(12, ravel_inputs=True), name="products")
+    products = Node(Merge(14, ravel_inputs=True), name="products")
     deliver = Node(Deliver(out_folder=str(settings.output_dir.resolve())), name="deliver")
     workflow = Workflow(name=name)
     workflow.connect([
@@ -122,6 +124,8 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
                               ("excluded_json", "in10")]),
         (draw, products, [("figure_files", "in11")]),
         (page, products, [("page_file", "in12")]),
+        (fit, products, [("attrition_file", "in13")]),
+        (describe, products, [("attrition_json", "in14")]),
         (products, deliver, [("out", "in_files")]),
     ])  # fmt: skip
     return workflow

@@ -69,6 +69,7 @@ def _row(test: Mapping[Any, Any], catalogue: Catalogue) -> dict[str, str]:
         "p": p_text(value["p"]),
         "q": p_text(value["q"]),
         "found": "yes" if value["q"] < Q_FOUND else "",
+        "lost": str(test["missing_per_site"]) if test["n_missing"] else "",
         "missing": "" if test["missing"] == "n/a" else str(test["missing"]),
         "notes": "" if test["notes"] == "n/a" else str(test["notes"]),
     }
