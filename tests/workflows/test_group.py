@@ -254,7 +254,7 @@ def test_the_page_works_offline_and_escapes_what_it_was_given(result):
     for sentence in (
         "measure ~ group + site + age + sex", "group: ALS = 1, control = -1",
         "1 later ones are left out (sub-10 ses-b)", "slices of 6 mm", "are taken as one",
-        "north: 1 of 4 ALS, 1 of 5 control; south: 0 of 3 ALS, 0 of 3 control",
+        "north: 1 of 4 ALS, 1 of 5 control\nwest: 1 of 4 ALS, 0 of 4 control</td>",
     ):  # fmt: skip
         assert sentence in page
 
