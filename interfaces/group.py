@@ -16,6 +16,7 @@ from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, isdefined
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.report.spectroscopy_voxel import overlap_caption
+from alsflow.nodes.stats.attrition import attrition_table, missing_per_site
 from alsflow.nodes.stats.catalogue import Catalogue, parse_catalogue
 from alsflow.nodes.stats.effects import Q_FOUND
 from alsflow.nodes.stats.features import (
@@ -185,6 +186,9 @@ class _FitModelsInputSpec(CodedInputSpec):
     participants_json = File(exists=True, desc="participants.json, which may explain codes of sex")
     measures_file = File(exists=True, mandatory=True, desc="catalogue of measures, TOML")
     absent = traits.Dict(traits.Str, traits.Str, desc="person to why there are no measures")
+    unusable = traits.Dict(
+        traits.Str, traits.Str, desc="'sub ses stream' to why it has no usable result"
+    )
     people = traits.List(traits.Str, desc="the only people to use; all where empty")
     group = traits.Str(mandatory=True, desc="column of the groups")
     reference = traits.Str(mandatory=True, desc="label of the reference group")
@@ -196,6 +200,7 @@ class _FitModelsOutputSpec(TraitedSpec):
     tests_file = File(exists=True, desc="one row per measure: the registry of tests")
     design_file = File(exists=True, desc="design matrix of the people with complete covariates")
     excluded_file = File(exists=True, desc="people in no model, and why")
+    attrition_file = File(exists=True, desc="who has usable values, by family, site and group")
     rows_file = File(exists=True, desc="covariates and measures of the people in the models")
     summary_file = File(exists=True, desc="labels, coding and notes, JSON")
 
@@ -205,7 +210,10 @@ class FitModels(CodedInterface):
 
     input_spec = _FitModelsInputSpec
     output_spec = _FitModelsOutputSpec
-    _code = (clean_people, fit_measures, analysed, first_sessions, why_missing, implausible)
+    _code = (
+        clean_people, fit_measures, analysed, first_sessions, why_missing, implausible,
+        attrition_table, missing_per_site,
+    )  # fmt: skip
 
     def _run_interface(self, runtime):
         given = self.inputs
@@ -220,8 +228,10 @@ class FitModels(CodedInterface):
         )
         features, left_out = first_sessions(features)
         wide = widen(features, catalogue)
-        result = fit_measures(
-            wide, people, columns, catalogue, why_missing(features), given.absent or {}
+        missing = why_missing(features)
+        result = fit_measures(wide, people, columns, catalogue, missing, given.absent or {})
+        attrition = attrition_table(
+            wide, people, columns, catalogue, missing, _stream_states(given.unusable or {}, wide)
         )
         rows = analysed(wide, people)
         summary = {
@@ -236,15 +246,14 @@ class FitModels(CodedInterface):
             "notes": [*result.notes, *_session_note(left_out), *_people_note(given.people)],
             "implausible": implausible(features, catalogue),
         }
-        self._write(Path(runtime.cwd), result, rows, summary)
-        return runtime
-
-    def _write(self, folder: Path, result, rows: pd.DataFrame, summary: Mapping) -> None:
-        rows = rows.rename_axis("participant_id").reset_index()
         tables = {
             "tests": result.tests, "design": result.design, "excluded": result.excluded,
-            "rows": rows,
+            "attrition": attrition, "rows": rows.rename_axis("participant_id").reset_index(),
         }  # fmt: skip
+        self._write(Path(runtime.cwd), tables, summary)
+        return runtime
+
+    def _write(self, folder: Path, tables: Mapping[str, pd.DataFrame], summary: Mapping) -> None:
         for name, table in tables.items():
             path = write_text(folder / f"{name}.tsv", format_table(table))
             self._results[f"{name}_file"] = path
@@ -259,6 +268,17 @@ def _only(table: pd.DataFrame, people: Iterable[str]) -> pd.DataFrame:
         return table
     labels = table["participant_id"].str.removeprefix("sub-")
     return table[labels.isin(wanted)]
+
+
+def _stream_states(unusable: Mapping[str, str], wide: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """Why a stream of a person has no usable result: in the session that is used, if one is."""
+    used = dict(zip(wide["participant_id"], wide["session_id"], strict=True))
+    states: dict[tuple[str, str], str] = {}
+    for key, why in unusable.items():
+        person, session, stream = key.split(" ")
+        if used.get(person, session) == session:
+            states.setdefault((person, stream), why)
+    return states
 
 
 def _session_note(left_out: tuple[str, ...]) -> list[str]:
@@ -327,8 +347,8 @@ def _draw_strip(rows: pd.DataFrame, summary: Mapping, measure):
 
 
 TEST_WORDS = (
-    "family", "measure", "label", "unit", "contrast", "model", "coding", "n_per_site", "missing",
-    "status", "reason", "notes",
+    "family", "measure", "label", "unit", "contrast", "model", "coding", "n_per_site",
+    "missing_per_site", "missing", "status", "reason", "notes",
 )  # fmt: skip
 
 COUNTS = ("n", "n_case", "n_control", "n_missing", "df")
@@ -445,6 +465,7 @@ class _DescribeColumnsOutputSpec(TraitedSpec):
     tests_json = File(exists=True, desc="columns of tests.tsv")
     design_json = File(exists=True, desc="columns of design.tsv")
     excluded_json = File(exists=True, desc="columns of excluded.tsv")
+    attrition_json = File(exists=True, desc="columns of attrition.tsv")
 
 
 class DescribeColumns(CodedInterface):
@@ -462,7 +483,7 @@ class DescribeColumns(CodedInterface):
             name: {key: {"Description": text} for key, text in declared[table].items()}
             for name, table in (
                 ("features", "features"), ("wide", "features_wide"), ("tests", "tests"),
-                ("design", "design"), ("excluded", "excluded"),
+                ("design", "design"), ("excluded", "excluded"), ("attrition", "attrition"),
             )
         }  # fmt: skip
         for name in read_table(self.inputs.wide_file).columns[2:]:

@@ -33,6 +33,7 @@ PRODUCTS = (
     "group/tests.tsv",
     "group/design.tsv",
     "group/excluded.tsv",
+    "group/attrition.tsv",
     "group.html",
 )
 
@@ -90,6 +91,7 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
             participants_file=str(participants),
             measures_file=catalogue,
             absent=absent,
+            unusable=unusable,
             people=labels,
             group=settings.group.group,
             reference=settings.group.reference,
@@ -111,7 +113,7 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
         DescribeColumns(columns_file=str(DATA / "group_columns.toml"), measures_file=catalogue),
         name="describe",
     )
-    products = Node(Merge(15, ravel_inputs=True), name="products")
+    products = Node(Merge(17, ravel_inputs=True), name="products")
     deliver = Node(Deliver(out_folder=str(settings.output_dir.resolve())), name="deliver")
     workflow = Workflow(name=name)
     workflow.connect([
@@ -134,6 +136,8 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
                               ("excluded_json", "in10")]),
         (draw, products, [("figure_files", "in11")]),
         (page, products, [("page_file", "in12")]),
+        (fit, products, [("attrition_file", "in13")]),
+        (describe, products, [("attrition_json", "in14")]),
         (products, deliver, [("out", "in_files")]),
     ])  # fmt: skip
     if voxels := _voxels(settings):
@@ -154,9 +158,9 @@ def _add_overlap(workflow: Workflow, voxels: list[Path], folder: Path) -> None:
         (overlap, describe_overlap, map_and_count),
         (draw_overlap, page, [("overlap_file", "overlap_picture_file")]),
         (describe_overlap, page, [("info_file", "overlap_info_file")]),
-        (overlap, products, [("overlap_file", "in13")]),
-        (describe_overlap, products, [("info_file", "in14")]),
-        (draw_overlap, products, [("overlap_file", "in15")]),
+        (overlap, products, [("overlap_file", "in15")]),
+        (describe_overlap, products, [("info_file", "in16")]),
+        (draw_overlap, products, [("overlap_file", "in17")]),
     ])  # fmt: skip
 
 

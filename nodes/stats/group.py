@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 import pandas as pd
 
 from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.stats.attrition import UNPROCESSED, missing_per_site
 from alsflow.nodes.stats.catalogue import Catalogue, Measure
 from alsflow.nodes.stats.design import Design, NotEstimableError, build_design
 from alsflow.nodes.stats.effects import benjamini_hochberg
@@ -80,7 +81,7 @@ def excluded_people(
         if person not in people.table.index:
             found[person] = "has measures, but is not in participants.tsv"
         elif person not in measured:
-            found[person] = reasons.get(person, "no table of measures: not processed yet")
+            found[person] = reasons.get(person, UNPROCESSED)
         elif person in people.reasons:
             found[person] = people.reasons[person]
     return pd.DataFrame({"participant_id": list(found), "reason": list(found.values())})
@@ -198,6 +199,7 @@ def _test(
         **dict.fromkeys(NUMBERS, float("nan")),
         "q": float("nan"),
         "n_missing": len(rows) - len(complete),
+        "missing_per_site": missing_per_site(rows[measure.name].isna(), rows, people, columns),
         "missing": _missing(measure, rows, missing),
         "status": "n/a",
         "reason": MISSING,

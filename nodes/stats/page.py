@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from alsflow.nodes.stats.catalogue import Catalogue, Family
 from alsflow.nodes.stats.effects import Q_FOUND
 
+SOMEBODY = re.compile(r"(?:^|: |, )[1-9]\d* of \d")  # in ``A: 2 of 6 ALS, 0 of 6 control``
 DIGITS = 3  # significant digits of estimates on the page; the table beside it has all
 
 
@@ -46,6 +48,11 @@ def _interval(low: float, high: float) -> str:
     return f"{significant(low)} to {significant(high)}"
 
 
+def _lost(per_site: str) -> str:
+    """The sites of ``missing_per_site`` at which anybody is missing, a line each."""
+    return "\n".join(part for part in per_site.split("; ") if SOMEBODY.search(part))
+
+
 def _row(test: Mapping[Any, Any], catalogue: Catalogue) -> dict[str, str]:
     """Cells of one test as text."""
     measure = catalogue.measures[str(test["measure"])]
@@ -69,6 +76,7 @@ def _row(test: Mapping[Any, Any], catalogue: Catalogue) -> dict[str, str]:
         "p": p_text(value["p"]),
         "q": p_text(value["q"]),
         "found": "yes" if value["q"] < Q_FOUND else "",
+        "lost": _lost(str(test["missing_per_site"])),
         "missing": "" if test["missing"] == "n/a" else str(test["missing"]),
         "notes": "" if test["notes"] == "n/a" else str(test["notes"]),
     }

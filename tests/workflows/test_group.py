@@ -177,12 +177,35 @@ def test_people_are_counted_and_the_missing_named(result):
         "sub-02: anat failed: the disk is full; sub-05: region outside the image; "
         "sub-07: flagged: <i>mask</i> at the edge"
     )
+    lost = tests.at["gmv_thalamus_both_tiv", "missing_per_site"]
+    assert lost == (
+        "north: 1 of 4 ALS, 1 of 5 control; south: 0 of 3 ALS, 0 of 3 control; "
+        "west: 1 of 4 ALS, 0 of 4 control"
+    )
     excluded = pd.read_csv(result.output_dir / "group" / "excluded.tsv", sep="\t")
     assert dict(excluded.to_numpy()) == {
         "sub-03": "age n/a in participants.tsv",
         "sub-98": "anat refused: slices of 6 mm",
         "sub-99": "has measures, but is not in participants.tsv",
     }
+
+
+def test_who_falls_out_is_counted_by_family_site_and_group(result):
+    path = result.output_dir / "group" / "attrition.tsv"
+    table = pd.read_csv(path, sep="\t", keep_default_na=False)
+    assert len(table) == len(set(table["family"])) * 6
+    motor = table[table["family"] == "motor"].set_index(["site", "group"]).drop(columns="family")
+    counts = ["n_people", "n_usable", "n_incomplete", "n_excluded"]
+    # sub-03 counts without an age; sub-04 is of the NORTH; sub-98, too, and is in no table
+    assert motor[counts].to_numpy().tolist() == [
+        [5, 3, 0, 2], [5, 4, 0, 1], [4, 4, 0, 0], [3, 3, 0, 0], [4, 4, 1, 0], [4, 4, 0, 0],
+    ]  # fmt: skip
+    assert (table["n_people"] == table["n_usable"] + table["n_excluded"]).all()
+    assert motor.at[("north", "ALS"), "reasons"] == (
+        "1: anat refused: slices of # mm; 1: flagged: <i>mask</i> at the edge"
+    )
+    assert motor.at[("north", "control"), "reasons"] == "1: anat failed: the disk is full"
+    assert motor.at[("south", "ALS"), "reasons"] == "n/a"
 
 
 def test_features_hold_everybody_and_the_wide_table_no_flagged_value(result):
@@ -199,8 +222,10 @@ def test_features_hold_everybody_and_the_wide_table_no_flagged_value(result):
 
 
 @pytest.mark.parametrize(
-    "name", ["features", "features_wide", "group/tests", "group/design", "group/excluded"]
-)
+    "name",
+    ["features", "features_wide", "group/tests", "group/design", "group/excluded",
+     "group/attrition"],
+)  # fmt: skip
 def test_each_table_is_explained_column_by_column(result, name):
     columns = (result.output_dir / f"{name}.tsv").read_text().splitlines()[0].split("\t")
     described = json.loads((result.output_dir / f"{name}.json").read_text())
@@ -231,6 +256,7 @@ def test_the_page_works_offline_and_escapes_what_it_was_given(result):
     for sentence in (
         "measure ~ group + site + age + sex", "group: ALS = 1, control = -1",
         "1 later ones are left out (sub-10 ses-b)", "slices of 6 mm", "are taken as one",
+        "north: 1 of 4 ALS, 1 of 5 control\nwest: 1 of 4 ALS, 0 of 4 control</td>",
     ):  # fmt: skip
         assert sentence in page
 

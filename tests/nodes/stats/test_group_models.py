@@ -67,6 +67,11 @@ def test_people_without_the_measure_are_named_with_their_reasons():
     assert row["missing"] == "sub-00, sub-05: flagged: x; sub-03: not in the table of measures"
     assert (row["n"], row["n_case"], row["n_control"]) == (N - 3, 11, 10)
     assert row["n_per_site"] == "A: 5 ALS, 4 control; B: 6 ALS, 6 control"
+    lost = "A: 1 of 6 ALS, 2 of 6 control; B: 0 of 6 ALS, 0 of 6 control"
+    assert (row["n_missing"], row["missing_per_site"]) == (3, lost)
+    centre = fit(wide(**{MOTOR[0]: values}), Columns(site="")).tests.set_index("measure")
+    assert centre.at[MOTOR[0], "missing_per_site"] == "1 of 12 ALS, 2 of 12 control"
+    assert centre.at[MOTOR[1], "missing_per_site"] == "0 of 12 ALS, 0 of 12 control"
 
 
 def test_a_measure_of_one_site_can_be_tested_where_all_people_together_cannot():

@@ -16,12 +16,19 @@ TESTED = {
     "n_case": 10, "n_control": 12, "df": 16, "estimate": -0.165, "ci_low": -0.227,
     "ci_high": -0.104, "relative": -10.1, "control_mean": 1.64, "g": -2.6, "g_low": -3.9,
     "g_high": -1.3, "t": -5.7, "p": 3e-5, "q": 2e-4, "missing": "n/a", "notes": "n/a",
+    "n_missing": 0, "missing_per_site": "A: 0 of 10 ALS, 0 of 12 control",
 }  # fmt: skip
 NUMBERS = (
     "estimate", "ci_low", "ci_high", "relative", "control_mean", "g", "g_low", "g_high", "t", "p",
     "q",
 )  # fmt: skip
 UNTESTED = TESTED | dict.fromkeys(NUMBERS, math.nan)
+UNTESTED |= {
+    "n_missing": 3,
+    "missing_per_site": "A: 0 of 9 ALS, 0 of 1 control; "
+    "B 1 of 2: 0 of 10 ALS, 0 of 3 control; C: 3 of 10 ALS, 0 of 12 control; "
+    "D: 0 of 20 ALS, 10 of 12 control",
+}
 UNTESTED |= {"status": "n/a", "reason": "nobody of the group ALS has <this>", "df": pd.NA}
 
 
@@ -51,6 +58,9 @@ def test_rows_of_the_page():
     [section] = sections(table_of_tests(), catalogue(), {"motor": [("caption", b"png")]})
     assert [row["status"] for row in section.rows] == ["tested", "tested", "n/a"]
     assert [row["found"] for row in section.rows] == ["yes", "", ""]
+    assert [row["lost"] for row in section.rows] == [
+        "", "", "C: 3 of 10 ALS, 0 of 12 control\nD: 0 of 20 ALS, 10 of 12 control",
+    ]  # fmt: skip
     assert section.rows[0]["ci"] == "-0.227 to -0.104"
     assert section.rows[0]["relative"] == "-10.1 %"
     assert section.figures == [("caption", "data:image/png;base64,cG5n")]
