@@ -35,8 +35,7 @@ PRODUCTS = (
     "group/excluded.tsv",
     "group.html",
 )
-
-
+# where anybody has a spectroscopy voxel
 OVERLAP = ("group/desc-voxel_overlap.nii.gz", "group/desc-voxel_overlap.json")
 
 
