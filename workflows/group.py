@@ -36,8 +36,7 @@ PRODUCTS = (
     "group/attrition.tsv",
     "group.html",
 )
-
-
+# where anybody has a spectroscopy voxel
 OVERLAP = ("group/desc-voxel_overlap.nii.gz", "group/desc-voxel_overlap.json")
 
 
