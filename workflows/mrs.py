@@ -105,7 +105,7 @@ def _add_fit(workflow: Workflow, plan: MrsPlan, settings: Settings) -> None:
     """Add the fit of the spectrum, made by others or here, and its picture."""
     _, _, measure, ds_mrs = _ends(workflow)
     fit = Node(ReadFit(**_chosen(plan), **_limits(settings.mrs)), name="fit")
-    draw = Node(DrawFit(), name="draw_fit")
+    draw = Node(DrawFit(sd_percent=settings.mrs.sd_percent), name="draw_fit")
     if plan.run:
         run = Node(RunLCModel(**_run_inputs(plan, settings)), name="run")
         workflow.connect([

@@ -35,7 +35,9 @@ STEPS = ("fit", "place", "quantify", "run")
 def measure(shared_data, tmp_path, monkeypatch):
     """Measures of a result and a place, either of which may be missing."""
 
-    def measure(case="sim_steam160_dows", place=PLACE, anatomy=(), notes=(), run=None):
+    def measure(
+        case="sim_steam160_dows", place=PLACE, anatomy=(), notes=(), run=None, fit_asked=True
+    ):
         monkeypatch.chdir(tmp_path)
         (tmp_path / "anat.json").write_text(json.dumps({"flags": list(anatomy)}))
         given, infos = {}, {}
@@ -58,7 +60,7 @@ def measure(shared_data, tmp_path, monkeypatch):
         for name in ("quant_file", "tissue_file"):
             if isdefined(getattr(quant, name)):
                 found[name] = getattr(quant, name)
-        asked = dict.fromkeys(("fit", "place", "quantify"), True)
+        asked = {"fit": fit_asked, "place": True, "quantify": True}
         node = MeasureMrs(steps=STEPS, asked=asked, notes=list(notes),
                           anat_qc_file=str(tmp_path / "anat.json"), **found)  # fmt: skip
         node.inputs.trait_set(**{f"{step}_info_file": path for step, path in infos.items()})
@@ -225,11 +227,19 @@ def test_a_place_without_a_fit(measure):
     assert table.loc["mrs_voxel_wm", "value"] == 0.5
     assert set(table.loc[:"mrs_gsh_molal", "reason"]) == {"no result of LCModel was given"}
     assert not steps["Steps"]["fit"]["done"]
-    told = {"name": "no_fit", "reason": "two results bear the name of this person"}
-    table, quality, steps = measure(case=None, notes=[told])
-    assert quality["notes"] == [told]
+    told = {"name": "no_fit", "reason": "no result of LCModel was found"}
+    table, quality, steps = measure(case=None, notes=[told], fit_asked=False)
+    assert (quality["flags"], quality["notes"]) == ([], [told])
     assert table.loc["mrs_tnaa_tcr", "reason"] == told["reason"]
     assert steps["Steps"]["fit"]["reason"] == told["reason"]
+
+
+def test_a_fit_that_was_asked_for_and_is_not_there_is_an_error_and_the_tissue_stays(measure):
+    told = {"name": "no_fit", "reason": "no result of LCModel was found"}
+    table, quality, _ = measure(case=None, notes=[told])
+    assert (quality["flags"], quality["notes"]) == ([told], [])
+    assert set(table.loc[:"mrs_gsh_molal", "qc"]) == {"flagged"}
+    assert set(table.loc["mrs_voxel_gm":, "qc"]) == {"ok"}
 
 
 def test_lcmodel_that_was_run_and_gave_nothing_is_a_failed_fit(measure):
