@@ -161,9 +161,11 @@ def _row(
     name: str, value: float, unit: str, against: Iterable[str], beside: Iterable[str]
 ) -> tuple[str, float, str, str, str]:
     """One measure: what speaks against it flags it, what stands beside it does not."""
-    against = list(against)
-    said = dict.fromkeys(part for part in [*against, *beside] if part)
-    return name, value, unit, "flagged" if against else "ok", "; ".join(said)
+    against, said = list(against), ""
+    for part in [*against, *beside]:
+        if part and part not in said:
+            said += f"; {part}" if said else part
+    return name, value, unit, "flagged" if against else "ok", said
 
 
 # ---------------------------------------------------------------------------- judgement
@@ -244,7 +246,8 @@ def judge_mrs(
     if refused and not unread:
         flags.append({"name": "voxel_misplaced", "reason": str(place and place["reason"])})
     notes = [*_fit_notes(fit), *_place_notes(place, unread=unread)]
-    if fit and fit.get("water_scaled") and quantify and not quantify.get("done", True):
+    unscaled = not (fit and fit.get("water_scaled"))
+    if place and not (unscaled or refused) and quantify and not quantify.get("done", True):
         notes.append({"name": "not_corrected", "reason": f"no molal values: {quantify['reason']}"})
     notes += [{"name": "tissue", "reason": text} for text in (quantify or {}).get("notes", ())]
     notes += _echo_notes(fit, place)
