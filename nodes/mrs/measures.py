@@ -115,7 +115,7 @@ def _molal(table: pd.DataFrame | None, metabolite: str, doubts: Doubts) -> tuple
     name, unit = f"mrs_{metabolite.lower()}_molal", CORRECTED["molal"]
     against = [*doubts.place, *doubts.fit, *doubts.anatomy]
     if table is None or doubts.anatomy:
-        return _row(name, np.nan, unit, against, [doubts.no_fit])
+        return _row(name, np.nan, unit, against, [doubts.no_fit] if table is None else [])
     found = _only(table, metabolite=metabolite, quantity="molal")
     return _judged(name, found, unit, (against, doubts.of(metabolite), []))
 
@@ -123,7 +123,8 @@ def _molal(table: pd.DataFrame | None, metabolite: str, doubts: Doubts) -> tuple
 def _share(table: pd.DataFrame | None, tissue: str, doubts: Doubts) -> tuple:
     name, against = f"mrs_voxel_{tissue}", [*doubts.place, *doubts.anatomy]
     if table is None or against:
-        return _row(name, np.nan, NO_UNIT, against, [doubts.no_tissue])
+        beside = [doubts.no_tissue] if table is None else []
+        return _row(name, np.nan, NO_UNIT, against, beside)
     return _row(name, float(table[TISSUES[tissue]].iloc[0]), NO_UNIT, [], [doubts.beside_tissue])
 
 
