@@ -115,7 +115,7 @@ def _molal(table: pd.DataFrame | None, metabolite: str, doubts: Doubts) -> tuple
     name, unit = f"mrs_{metabolite.lower()}_molal", CORRECTED["molal"]
     against = [*doubts.place, *doubts.fit, *doubts.anatomy]
     if table is None or doubts.anatomy:
-        return _row(name, np.nan, unit, against, [doubts.no_fit])
+        return _row(name, np.nan, unit, against, [doubts.no_fit] if table is None else [])
     found = _only(table, metabolite=metabolite, quantity="molal")
     return _judged(name, found, unit, (against, doubts.of(metabolite), []))
 
@@ -123,7 +123,8 @@ def _molal(table: pd.DataFrame | None, metabolite: str, doubts: Doubts) -> tuple
 def _share(table: pd.DataFrame | None, tissue: str, doubts: Doubts) -> tuple:
     name, against = f"mrs_voxel_{tissue}", [*doubts.place, *doubts.anatomy]
     if table is None or against:
-        return _row(name, np.nan, NO_UNIT, against, [doubts.no_tissue])
+        beside = [doubts.no_tissue] if table is None else []
+        return _row(name, np.nan, NO_UNIT, against, beside)
     return _row(name, float(table[TISSUES[tissue]].iloc[0]), NO_UNIT, [], [doubts.beside_tissue])
 
 
@@ -161,9 +162,11 @@ def _row(
     name: str, value: float, unit: str, against: Iterable[str], beside: Iterable[str]
 ) -> tuple[str, float, str, str, str]:
     """One measure: what speaks against it flags it, what stands beside it does not."""
-    against = list(against)
-    said = dict.fromkeys(part for part in [*against, *beside] if part)
-    return name, value, unit, "flagged" if against else "ok", "; ".join(said)
+    against, said = list(against), ""
+    for part in [*against, *beside]:
+        if part and part not in said:
+            said += f"; {part}" if said else part
+    return name, value, unit, "flagged" if against else "ok", said
 
 
 # ---------------------------------------------------------------------------- judgement
@@ -244,7 +247,8 @@ def judge_mrs(
     if refused and not unread:
         flags.append({"name": "voxel_misplaced", "reason": str(place and place["reason"])})
     notes = [*_fit_notes(fit), *_place_notes(place, unread=unread)]
-    if fit and fit.get("water_scaled") and quantify and not quantify.get("done", True):
+    unscaled = not (fit and fit.get("water_scaled"))
+    if place and not (unscaled or refused) and quantify and not quantify.get("done", True):
         notes.append({"name": "not_corrected", "reason": f"no molal values: {quantify['reason']}"})
     notes += [{"name": "tissue", "reason": text} for text in (quantify or {}).get("notes", ())]
     notes += _echo_notes(fit, place)

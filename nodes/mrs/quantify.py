@@ -131,7 +131,7 @@ def correct(
         **timing,
         "echo_time_lcmodel_ms": echo_time(result),
     }
-    faults = [*fit_faults(result), *place_faults(place), *timing_faults(result, timing)]
+    faults = fit_faults(result) or place_faults(place) or timing_faults(result, timing)
     if faults or place is None:
         return Correction((), "; ".join(faults), facts, ())
     try:
