@@ -54,7 +54,7 @@ class MrsPlan:
     voxel_index : (slice, row, column) or None
         Voxel of a multi-voxel result.
     spectrum, water : path or None
-        The ``_svs`` and its ``_mrsref``.
+        The ``_svs`` that is placed or fitted, and its ``_mrsref``.
     place : path or None
         File for `interfaces.mrs_voxel.voxel_inputs`.
     run : bool
@@ -323,10 +323,10 @@ def _why_no_fit(found: Found, wanted: bool) -> str:
 
 def _spectrum(paths: Sequence[Path], found: Found, *, needed: bool) -> Path | None:
     """The spectrum of a visit, which must not contradict the names of the result."""
+    if not needed:
+        return None
     told = _told(found.files[0]) if found.files else {}
     fitting = [path for path in paths if not _contradictions(path, told)]
-    if not needed:
-        return fitting[0] if len(fitting) == 1 else None
     if paths and not fitting:
         apart = ", ".join(_contradictions(paths[0], told))
         raise BadInputError(
