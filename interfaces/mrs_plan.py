@@ -39,6 +39,10 @@ PROGRAM_ADVICE = (
 )
 WATER = "mrsref"
 BASIS_HEAD = 1_000_000  # bytes; the first spectrum of a basis set begins far before
+NO_PLACE = (
+    "no file has the place of the voxel: there is no _svs, and no mapping with a column voxel"
+)
+NO_WATER = "LCModel is run without water: there is no _mrsref with the entities of the _svs"
 VISIT_LABELS = ("sub", "ses")
 SHOWN = 4  # names in a message
 
@@ -124,8 +128,7 @@ def find_results(
     folder : path or None
         Where results are looked for by name, at any depth; hidden folders are passed over.
     people : sequence of (participant, session)
-        Every visit of the dataset, also those that this run leaves out; labels without ``sub-``
-        and ``ses-``, session None where there are no sessions.
+        Visits; labels without ``sub-`` and ``ses-``, session None where there are no sessions.
     mapping : path, optional
         Table that names each result; by default ``lcmodel.tsv`` of the folder. With a mapping,
         names are not looked at.
@@ -297,20 +300,11 @@ def plan_mrs(
     water = water_of(spectrum, ref_paths) if spectrum else None
     notes = {
         "fit_absent": "" if found.files or run else _why_no_fit(found, wanted),
-        "place_unknown": "" if place else "no file has the place of the voxel: there is no _svs, "
-        "and no mapping with a column voxel",
-        "water_absent": "LCModel is run without water: there is no _mrsref with the entities of "
-        "the _svs" if run and water is None else "",
-    }  # fmt: skip
-    return MrsPlan(
-        fit_files=found.files,
-        voxel_index=found.voxel,
-        spectrum=spectrum,
-        water=water,
-        place=place,
-        run=run,
-        notes=tuple((name, reason) for name, reason in notes.items() if reason),
-    )
+        "place_unknown": "" if place else NO_PLACE,
+        "water_absent": NO_WATER if run and water is None else "",
+    }
+    told = tuple((name, reason) for name, reason in notes.items() if reason)
+    return MrsPlan(found.files, found.voxel, spectrum, water, place, run, told)
 
 
 def _why_no_fit(found: Found, wanted: bool) -> str:

@@ -303,11 +303,21 @@ def test_people_who_are_not_in_the_dataset(tmp_path):
     found, warnings = find_results(tmp_path, [("01", None), ("02", "a")])
     assert found == {}
     assert warnings == [
-        "lcmodel.tsv, line 2: sub-1 is not in the dataset (was sub-01 meant?); the row is not "
+        "lcmodel.tsv, line 2: sub-1 is no visit of this run (was sub-01 meant?); the row is not "
         "used.",
-        "lcmodel.tsv, line 3: sub-02_ses-c is not in the dataset; the row is not used.",
+        "lcmodel.tsv, line 3: sub-02_ses-c is no visit of this run; the row is not used.",
         "lcmodel.tsv, line 4: there is no participant_id; the row is not used.",
     ]
+
+
+def test_a_run_of_few_people_is_not_told_of_all_the_others(tmp_path):
+    put(tmp_path, "A/table")
+    rows = "".join(f"{number}\tA\n" for number in range(1, 100))
+    mapping(tmp_path, f"participant_id\tresult\n{rows}")
+    found, warnings = find_results(tmp_path, [("7", None)])
+    assert names(found, tmp_path) == {("7", None): ["A/table"]}
+    assert len(warnings) == 6
+    assert warnings[-1] == "lcmodel.tsv: 93 more rows fit no visit of this run."
 
 
 def test_what_is_checked_before_anything_runs(tmp_path, monkeypatch):
