@@ -261,13 +261,13 @@ def _shown(voxel: tuple[int, int, int]) -> str:
 def assign_rows(
     rows: list[MappingRow], people: list[VisitKey], name: str
 ) -> tuple[dict[VisitKey, Found], list[str]]:
-    """Rows of a mapping by the visits of a dataset, and warnings of those that fit none.
+    """Rows of a mapping by visits, and warnings of those that fit none.
 
     Parameters
     ----------
     rows : list of MappingRow
     people : list of (participant, session)
-        All visits of the dataset, not only those that are processed.
+        Visits of the dataset, or those of them that are processed.
     name : str
         Of the mapping, for messages.
     """
@@ -284,7 +284,15 @@ def assign_rows(
         else:
             warnings.append(_stranger(row, people, name))
     found = misfits | {visit: _only(own, name) for visit, own in by_visit.items()}
-    return _refuse_shared(found, name), warnings
+    return _refuse_shared(found, name), _shortened(warnings, name)
+
+
+def _shortened(warnings: list[str], name: str) -> list[str]:
+    """The first warnings, and how many more there are: a run may take few of many people."""
+    if len(warnings) <= SHOWN:
+        return warnings
+    more = len(warnings) - SHOWN + 1
+    return [*warnings[: SHOWN - 1], f"{name}: {more} more rows fit no visit of this run."]
 
 
 def _wrong_session(row: MappingRow, sessions: list[str | None]) -> str:
@@ -302,7 +310,7 @@ def _stranger(row: MappingRow, people: list[VisitKey], name: str) -> str:
     visit = f"sub-{row.participant}" + (f"_ses-{row.session}" if row.session else "")
     alike = [p for p, _ in people if p.lstrip("0") == row.participant.lstrip("0")]
     hint = f" (was sub-{alike[0]} meant?)" if alike and alike[0] != row.participant else ""
-    return f"{place}: {visit} is not in the dataset{hint}; the row is not used."
+    return f"{place}: {visit} is no visit of this run{hint}; the row is not used."
 
 
 def _only(rows: list[MappingRow], name: str) -> Found:

@@ -39,6 +39,10 @@ PROGRAM_ADVICE = (
 )
 WATER = "mrsref"
 BASIS_HEAD = 1_000_000  # bytes; the first spectrum of a basis set begins far before
+NO_PLACE = (
+    "no file has the place of the voxel: there is no _svs, and no mapping with a column voxel"
+)
+NO_WATER = "LCModel is run without water: there is no _mrsref with the entities of the _svs"
 VISIT_LABELS = ("sub", "ses")
 SHOWN = 4  # names in a message
 
@@ -54,7 +58,7 @@ class MrsPlan:
     voxel_index : (slice, row, column) or None
         Voxel of a multi-voxel result.
     spectrum, water : path or None
-        The ``_svs`` and its ``_mrsref``.
+        The ``_svs`` that is placed or fitted, and its ``_mrsref``.
     place : path or None
         File for `interfaces.mrs_voxel.voxel_inputs`.
     run : bool
@@ -129,8 +133,7 @@ def find_results(
     folder : path or None
         Where results are looked for by name, at any depth; hidden folders are passed over.
     people : sequence of (participant, session)
-        Every visit of the dataset, also those that this run leaves out; labels without ``sub-``
-        and ``ses-``, session None where there are no sessions.
+        Visits; labels without ``sub-`` and ``ses-``, session None where there are no sessions.
     mapping : path, optional
         Table that names each result; by default ``lcmodel.tsv`` of the folder. With a mapping,
         names are not looked at.
@@ -302,20 +305,11 @@ def plan_mrs(
     water = water_of(spectrum, ref_paths) if spectrum else None
     notes = {
         "no_fit": "" if found.files or run else _why_no_fit(found, wanted),
-        "no_place": "" if place else "no file has the place of the voxel: there is no _svs, "
-        "and no mapping with a column voxel",
-        "water_absent": "LCModel is run without water: there is no _mrsref with the entities of "
-        "the _svs" if run and water is None else "",
-    }  # fmt: skip
-    return MrsPlan(
-        fit_files=found.files,
-        voxel_index=found.voxel,
-        spectrum=spectrum,
-        water=water,
-        place=place,
-        run=run,
-        notes=tuple((name, reason) for name, reason in notes.items() if reason),
-    )
+        "no_place": "" if place else NO_PLACE,
+        "water_absent": NO_WATER if run and water is None else "",
+    }
+    told = tuple((name, reason) for name, reason in notes.items() if reason)
+    return MrsPlan(found.files, found.voxel, spectrum, water, place, run, told)
 
 
 def _why_no_fit(found: Found, wanted: bool) -> str:
@@ -328,10 +322,10 @@ def _why_no_fit(found: Found, wanted: bool) -> str:
 
 def _spectrum(paths: Sequence[Path], found: Found, *, needed: bool) -> Path | None:
     """The spectrum of a visit, which must not contradict the names of the result."""
+    if not needed:
+        return None
     told = _told(found.files[0]) if found.files else {}
     fitting = [path for path in paths if not _contradictions(path, told)]
-    if not needed:
-        return fitting[0] if len(fitting) == 1 else None
     if paths and not fitting:
         apart = ", ".join(_contradictions(paths[0], told))
         raise BadInputError(

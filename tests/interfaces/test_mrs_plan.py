@@ -69,7 +69,8 @@ def test_other_files_beside_a_result_are_no_matter(tmp_path):
 
 
 def test_a_label_is_not_the_start_of_another(tmp_path):
-    put(tmp_path, "sub-10.table", "sub-01_ses-ab.table", "sub-01/ses-abc/table", "sub-1x/table")
+    put(tmp_path, "sub-10.table", "sub-01_ses-ab.table", "sub-01/ses-abc/table", "sub-1x/table",
+        "sub-1-old/table")  # fmt: skip
     people = [("1", None), ("01", "a"), ("10", None)]
     found, _ = find_results(tmp_path, people)
     assert names(found, tmp_path) == {("10", None): ["sub-10.table"]}
@@ -112,7 +113,8 @@ def test_two_results_of_one_visit_harm_that_visit_alone(tmp_path):
 
 def test_a_result_in_the_folder_of_another_person_is_nobodys(tmp_path):
     put(tmp_path, "sub-01/sub-02.table", "sub-03/ses-a/sub-03_ses-b.table")
-    found, _ = find_results(tmp_path, [("01", None), ("02", None), ("03", "a"), ("03", "b")])
+    people = [("01", None), ("02", None), ("03", "a"), ("03", "b"), ("03", "c")]
+    found, _ = find_results(tmp_path, people)
     assert all(not one.files for one in found.values())
     assert len(found) == 4
     assert "sub-01/sub-02.table bears the labels sub-01, sub-02" in found["01", None].problem
@@ -301,11 +303,21 @@ def test_people_who_are_not_in_the_dataset(tmp_path):
     found, warnings = find_results(tmp_path, [("01", None), ("02", "a")])
     assert found == {}
     assert warnings == [
-        "lcmodel.tsv, line 2: sub-1 is not in the dataset (was sub-01 meant?); the row is not "
+        "lcmodel.tsv, line 2: sub-1 is no visit of this run (was sub-01 meant?); the row is not "
         "used.",
-        "lcmodel.tsv, line 3: sub-02_ses-c is not in the dataset; the row is not used.",
+        "lcmodel.tsv, line 3: sub-02_ses-c is no visit of this run; the row is not used.",
         "lcmodel.tsv, line 4: there is no participant_id; the row is not used.",
     ]
+
+
+def test_a_run_of_few_people_is_not_told_of_all_the_others(tmp_path):
+    put(tmp_path, "A/table")
+    rows = "".join(f"{number}\tA\n" for number in range(1, 100))
+    mapping(tmp_path, f"participant_id\tresult\n{rows}")
+    found, warnings = find_results(tmp_path, [("7", None)])
+    assert names(found, tmp_path) == {("7", None): ["A/table"]}
+    assert len(warnings) == 6
+    assert warnings[-1] == "lcmodel.tsv: 93 more rows fit no visit of this run."
 
 
 def test_what_is_checked_before_anything_runs(tmp_path, monkeypatch):
@@ -384,6 +396,7 @@ def test_a_fit_without_place_and_a_place_without_fit():
 def test_the_place_of_a_mapping_comes_first_and_needs_no_spectrum():
     found = Found((TABLE,), place=Path("a.SPAR"))
     assert plan_mrs([SVS], [], found).place == Path("a.SPAR")
+    assert plan_mrs([SVS], [], found).spectrum is None  # it is not read
     plan = plan_mrs([SVS, OTHER], REFS, found)
     assert (plan.place, plan.spectrum, plan.water) == (Path("a.SPAR"), None, None)
     plan = plan_mrs([], [], Found(place=Path("a.SPAR")), "te30.basis")
@@ -396,6 +409,8 @@ def test_a_fit_is_not_put_where_another_spectrum_was_measured():
     assert plan_mrs([SVS, OTHER], REFS, steam).place == OTHER
     with pytest.raises(BadInputError, match=r"sub-01_acq-steam.table and .*differ in acq"):
         plan_mrs([SVS], REFS, steam)
+    other_name = Found((Path("sub-P07_ses-2023.table"),))  # by a mapping
+    assert plan_mrs([SVS], REFS, other_name).place == SVS
     found = Found(steam.files, place=Path("a.SPAR"))
     assert plan_mrs([SVS], REFS, found).spectrum is None
 

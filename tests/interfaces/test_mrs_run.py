@@ -138,6 +138,7 @@ def test_what_lcmodel_is_given(inputs, tmp_path, lcmodel):
     assert "SEQ = 'PRESS'" in head
     assert "FMTDAT = '(2E15.6)'" in head
     assert "VOLUME = 15\n" in head
+    assert "ECHOT = 30\n" in head  # ms: LCModel compares it with the basis set
     _, found = read_raw(folder / "data.H2O")
     np.testing.assert_allclose(found, 100 * decay(POINTS + 2, 2)[:POINTS], rtol=1e-6)
     (fit,) = read_lcmodel(Path(outputs.table_file))
@@ -229,7 +230,8 @@ def test_the_name_of_a_basis_set_is_made_harmless(inputs, tmp_path, lcmodel):
         ({"NUNFIL": 5}, "'nunfil' of LCModel cannot be chosen"),
         ({"a=1 b": 2}, "it is no name"),
         ({"doecc": True}, "doecc need a water reference"),
-        ({"chomit": "a\n$END"}, "without line breaks"),
+        ({"chomit": "a\nb"}, "without line breaks"),
+        ({"chomit": "a $END"}, "without line breaks and $"),
         ({"ppmst": float("nan")}, "give a number"),
     ],
 )
@@ -270,6 +272,15 @@ def test_axes_of_length_1_are_no_matter_and_the_width_stands_in(tmp_path):
     found = load_spectrum(tmp_path / "a_svs.nii.gz", {"EchoTime": 0.144})
     np.testing.assert_array_equal(found.signal, decay())
     assert (found.dwell, found.te, found.volume, found.sequence) == (5e-4, 0.144, 15, "PRESS")
+
+
+def test_the_header_has_more_digits_of_the_frequency_than_a_sidecar(tmp_path):
+    path = write_svs(tmp_path / "a_svs.nii.gz")
+    assert load_spectrum(path, {"SpectrometerFrequency": [123.2]}).mhz == 123.25
+    with pytest.raises(BadInputError, match=r"123.25 MHz in its header and 63.9 MHz"):
+        load_spectrum(path, {"SpectrometerFrequency": 63.9})
+    path = write_svs(tmp_path / "b_svs.nii.gz", header=without("SpectrometerFrequency"))
+    assert load_spectrum(path, {"SpectrometerFrequency": [123.2]}).mhz == 123.2
 
 
 @pytest.mark.parametrize(
