@@ -101,7 +101,7 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
         DescribeColumns(columns_file=str(DATA / "group_columns.toml"), measures_file=catalogue),
         name="describe",
     )
-    products = Node(Merge(14, ravel_inputs=True), name="products")
+    products = Node(Merge(17, ravel_inputs=True), name="products")
     deliver = Node(Deliver(out_folder=str(settings.output_dir.resolve())), name="deliver")
     workflow = Workflow(name=name)
     workflow.connect([
@@ -124,8 +124,8 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
                               ("excluded_json", "in10")]),
         (draw, products, [("figure_files", "in11")]),
         (page, products, [("page_file", "in12")]),
-        (fit, products, [("attrition_file", "in13")]),
-        (describe, products, [("attrition_json", "in14")]),
+        (fit, products, [("attrition_file", "in16")]),
+        (describe, products, [("attrition_json", "in17")]),
         (products, deliver, [("out", "in_files")]),
     ])  # fmt: skip
     return workflow
