@@ -135,8 +135,8 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
                               ("excluded_json", "in10")]),
         (draw, products, [("figure_files", "in11")]),
         (page, products, [("page_file", "in12")]),
-        (fit, products, [("attrition_file", "in13")]),
-        (describe, products, [("attrition_json", "in14")]),
+        (fit, products, [("attrition_file", "in16")]),
+        (describe, products, [("attrition_json", "in17")]),
         (products, deliver, [("out", "in_files")]),
     ])  # fmt: skip
     if voxels := _voxels(settings):
