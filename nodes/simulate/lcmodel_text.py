@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 VERSION = " LCModel (Version 6.3-1N)"
 COPYRIGHT = " Copyright: S.W. Provencher.          Ref.: Magn. Reson. Med. 30:672-679 (1993)."
-WIDTH = 75  # characters of a line of the tables
+WIDTH = 75  # characters of a line of the tables of concentrations and line width,
+NARROW = 74  # and of those of diagnostics and settings
 HEAD_WIDTH = 120  # characters of the first line of .coord and .print
 REFERENCE = "Cr+PCr"
 FIXED_FROM, FIXED_TO = 0.0995, 999.9995  # between them F8.3, else an exponent
@@ -209,13 +210,13 @@ def _misc_lines(printed: Printed) -> list[str]:
 
 def _message_lines(printed: Printed) -> list[str]:
     return [
-        f"{count:4d} {LEVELS[level][count > 1]:<9} {routine:<6}{number:3d}".ljust(WIDTH)
+        f"{count:4d} {LEVELS[level][count > 1]:<9} {routine:<6}{number:3d}".ljust(NARROW)
         for level, routine, number, count in printed.diagnostics
     ]
 
 
 def _input_lines(printed: Printed) -> list[str]:
-    return [f" {line}".ljust(WIDTH) for line in printed.inputs]
+    return [f" {line}".ljust(NARROW) for line in printed.inputs]
 
 
 def _curve_lines(curves: Curves, rows: Sequence[Row]) -> list[str]:

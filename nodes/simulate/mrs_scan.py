@@ -18,8 +18,8 @@ from alsflow.nodes.simulate.labels import TISSUES, FineLabels, cut_labels, tissu
 from alsflow.nodes.simulate.lcmodel_text import Printed
 from alsflow.nodes.simulate.spectroscopy import (
     BROAD,
-    FATAL,
     LONG_ECHO,
+    MESSAGES,
     METABOLITES,
     Chemistry,
     MrsDesign,
@@ -36,7 +36,6 @@ from alsflow.nodes.simulate.spectrum import (
     LOWEST,
     LOWEST_LONG,
     POINTS,
-    Spectrum,
     make_spectrum,
     water_fid,
 )
@@ -171,47 +170,52 @@ def scan_mrs(
     subject: MrsSubject, design: MrsDesign, scanner: MrsScanner, rng: np.random.Generator
 ) -> MrsScan:
     """Measure one person."""
-    operator, state, errors, rest = rng.spawn(4)
+    operator, state, *rest = rng.spawn(4)
     voxel = place_voxel(subject.anatomy, design.size, operator)
     quality = draw_quality(scanner, subject.failure, state)
     truth = _truth(subject, voxel, quality)
-    own = truth.tissue
-    total = sum(own.values())
-    tissue = Fractions(*(own[name] / total for name in ("gm", "wm", "csf")))
-    inputs = input_lines(design, scanner.frequency)
     water = water_fid(quality.fwhm, scanner.frequency).astype(np.complex64)
+    printed = Printed(
+        diagnostics=MESSAGES.get(quality.failure, ()),
+        inputs=input_lines(design, scanner.frequency),
+    )
     if quality.failure == "fatal":
-        nothing = np.zeros(POINTS, np.complex64)
-        return MrsScan(voxel, nothing, water, Printed((), diagnostics=FATAL, inputs=inputs), truth)
-    found = estimate(subject.chemistry.own, scanner, quality, design, tissue, errors)
+        return MrsScan(voxel, np.zeros(POINTS, np.complex64), water, printed, truth)
+    fid, printed = _fit(printed, truth, design, scanner, *rest)
+    return MrsScan(voxel, fid, water, printed, truth)
+
+
+def _fit(
+    printed: Printed,
+    truth: MrsTruth,
+    design: MrsDesign,
+    scanner: MrsScanner,
+    errors: np.random.Generator,
+    rest: np.random.Generator,
+) -> tuple[NDArray, Printed]:
+    """Signal in time, and what a fit of it prints."""
+    quality, total = truth.quality, sum(truth.tissue.values())
+    tissue = Fractions(*(truth.tissue[name] / total for name in ("gm", "wm", "csf")))
+    found = estimate(truth.chemistry.own, scanner, quality, design, tissue, errors)
     phase = float(np.rint(SD_PHASE * rest.standard_normal()))
     shift = float(SD_SHIFT * rest.standard_normal())
     scale = scanner.scale * table_scale(design, tissue)
-    spectrum = _spectrum(found.parts, scale, quality, phase, scanner.frequency, design.te, rest)
-    printed = Printed(
+    known = METABOLITES | BROAD
+    spectrum = make_spectrum(
+        found.parts,
+        {name: known[name][0] * scale for name in found.parts},
+        (quality.fwhm, quality.snr, phase),
+        scanner.frequency,
+        LOWEST if design.te < LONG_ECHO else LOWEST_LONG,
+        rest,
+    )
+    return spectrum.fid, replace(
+        printed,
         rows=table_rows(found),
         misc=(quality.fwhm, spectrum.snr, shift, int(phase), 0.0),
-        inputs=inputs,
         correlations=found.correlations,
         curves=spectrum.curves,
     )
-    return MrsScan(voxel, spectrum.fid, water, printed, truth)
-
-
-def _spectrum(
-    parts: Mapping[str, float],
-    scale: float,
-    quality: Quality,
-    phase: float,
-    frequency: float,
-    te: float,
-    rng: np.random.Generator,
-) -> Spectrum:
-    known = METABOLITES | BROAD
-    reference = {name: known[name][0] * scale for name in parts}
-    lowest = LOWEST if te < LONG_ECHO else LOWEST_LONG
-    shape = (quality.fwhm, quality.snr, phase)
-    return make_spectrum(parts, reference, shape, frequency, lowest, rng)
 
 
 def _truth(subject: MrsSubject, voxel: Voxel, quality: Quality) -> MrsTruth:

@@ -73,7 +73,7 @@ CORRELATIONS = {
     ("GPC", "PCh"): -0.975,
     ("NAA", "NAAG"): -0.72,
     ("Glu", "Gln"): 0.20,
-    ("Cr", "NAA"): 0.15,
+    ("Cr", "NAA"): 0.12,
     ("Lip13a", "MM12"): -0.35,
     ("MM14", "MM12"): -0.40,
 }
@@ -389,21 +389,49 @@ def estimate(
     """
     members = rows_of(design.te)
     parts = [own[0] for own in members if len(own) == 1]
-    matrix = covariance(parts, quality)
-    root = np.linalg.cholesky(matrix + 1e-12 * np.eye(len(parts)))
-    error = root @ np.clip(rng.standard_normal(len(parts)), -NOISE_REACH, NOISE_REACH)
     gain = np.array([scanner.choline if name in MEMBERS["tcho"] else 1.0 for name in parts])
     true = np.array([conc[name] for name in parts]) * gain
-    found = np.where(true > 0, np.maximum(true + error, 0), 0)
-    rows = np.array([[name in own for name in parts] for own in members]) * (found > 0)
-    full = rows @ matrix @ rows.T
+    present = np.flatnonzero(true > 0)
+    matrix = covariance(parts, quality)
+    scatter = np.clip(rng.standard_normal(len(parts)), -NOISE_REACH, NOISE_REACH)
+    free = true + np.linalg.cholesky(matrix + 1e-12 * np.eye(len(parts))) @ scatter
+    found, bound = np.zeros(len(parts)), np.zeros((len(parts),) * 2)
+    block = np.ix_(present, present)
+    found[present], bound[block] = not_negative(free[present], matrix[block])
+    rows = np.array([[name in own for name in parts] for own in members], float)
+    full = rows @ bound @ rows.T
     sd = np.sqrt(np.maximum(np.diag(full), 0))
     safe = np.where(sd > 0, sd, 1)
-    correlations = full / safe[:, None] / safe
     scale = scanner.scale * table_scale(design, tissue)
     names = ["+".join(own) for own in members]
-    own = dict(zip(parts, (found * scale).tolist(), strict=True))
-    return Estimate(names, rows @ found * scale, sd * scale, correlations, own)
+    single = dict(zip(parts, (found * scale).tolist(), strict=True))
+    return Estimate(names, rows @ found * scale, sd * scale, full / safe[:, None] / safe, single)
+
+
+def not_negative(free: NDArray, matrix: NDArray) -> tuple[NDArray, NDArray]:
+    """Estimate and covariance under the bound that no concentration is negative.
+
+    What would be negative is 0, and what is correlated with it takes over its signal: where
+    LCModel finds no PCh, GPC has all of the choline, and is as well known as their sum.
+
+    Parameters
+    ----------
+    free : (n,) array
+        Estimate without the bound.
+    matrix : (n, n) array
+        Its covariance.
+    """
+    zero = free < 0
+    while zero.any():
+        taken = matrix[:, zero] @ np.linalg.inv(matrix[np.ix_(zero, zero)])
+        found = free - taken @ free[zero]
+        found[zero] = 0
+        if not (found < 0).any():
+            left = matrix - taken @ matrix[zero]
+            left[zero] = left[:, zero] = 0
+            return found, left
+        zero |= found < 0
+    return free, matrix
 
 
 def table_rows(found: Estimate) -> list[Row]:
@@ -432,4 +460,7 @@ def input_lines(design: MrsDesign, frequency: float) -> list[str]:
     ]
 
 
-FATAL: tuple[Message, ...] = (("FATAL", "FTDATA", 1, 1),)  # no signal in the data
+MESSAGES: dict[str, tuple[Message, ...]] = {  # of LCModel, by the failure
+    "fatal": (("FATAL", "FTDATA", 1, 1),),  # no signal in the data
+    "width": (("warning", "STARTV", 25, 1),),  # lines broader than the basis set allows
+}

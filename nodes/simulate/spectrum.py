@@ -24,7 +24,7 @@ LORENTZIAN, GAUSSIAN = 0.5, 0.695  # parts of a Voigt line, share of its width a
 DRAWN = ("NAA", "Cr", "GPC", "Ins")  # single metabolites in a .coord
 HUMPS = 4  # broad signals that the baseline takes up
 HUMP_WIDTH = (0.7, 1.2)  # ppm
-HUMP_HEIGHT = 0.03  # of the highest line, standard deviation
+HUMP_HEIGHT = 0.1  # of the highest line, standard deviation
 
 # Shift (ppm), protons, lines of the multiplet and their distance (Hz), simplified after
 # Govindaraju et al. (2000), NMR Biomed 13:129-153.

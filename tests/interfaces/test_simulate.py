@@ -24,6 +24,7 @@ from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.simulate.anatomy import prepare_blueprint
 from alsflow.nodes.simulate.cohort import (
     DEFAULT_EFFECTS,
+    DEFAULT_MRS_EFFECTS,
     DEFAULT_NETWORK_EFFECTS,
     SITE,
     Design,
@@ -40,6 +41,7 @@ from alsflow.nodes.simulate.cohort import (
 from alsflow.nodes.simulate.diffusion import make_gradients
 from alsflow.nodes.simulate.functional import slice_times
 from alsflow.nodes.simulate.networks import MODULES, NETWORKS, limit_band, sample_z
+from alsflow.nodes.simulate.spectroscopy import MrsDesign
 from alsflow.nodes.simulate.tracts import MEASURED
 from alsflow.nodes.stats.catalogue import parse_catalogue
 
@@ -47,7 +49,9 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "bids_example"
 DWI = DiffusionDesign(6, 1, voxels=((5.0, 5.0, 4.5), (5.0, 4.5, 5.0)))
 FUNC = FunctionalDesign(12, 2.0, ((6.0, 6.0, 6.0), (6.0, 5.5, 6.0)))
 EFFECTS = DEFAULT_EFFECTS | {"fa_corticospinal_tract_both": -0.3} | DEFAULT_NETWORK_EFFECTS
-SMALL = Design(2, 2, 2, 3, EFFECTS, ((4.0, 4.0, 4.0), (4.0, 3.5, 4.0)), DWI, FUNC)
+EFFECTS |= DEFAULT_MRS_EFFECTS
+VOXELS = ((4.0, 4.0, 4.0), (4.0, 3.5, 4.0))
+SMALL = Design(2, 2, 2, 3, EFFECTS, VOXELS, DWI, FUNC, MrsDesign())
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -356,7 +360,13 @@ def test_every_name_of_a_network_is_one_of_the_atlas():
 @pytest.mark.slow
 def test_the_t1w_image_is_the_same_without_the_other_scans(cohort, tmp_path):
     plain = replace(
-        SMALL, n_patients=1, n_controls=0, dwi=None, func=None, effects=DEFAULT_EFFECTS
+        SMALL,
+        n_patients=1,
+        n_controls=0,
+        dwi=None,
+        func=None,
+        mrs=None,
+        effects=DEFAULT_EFFECTS,
     )
     list(write_cohort(tmp_path / "plain", plain, "the command", maps=True))
     first, again = files(cohort), files(tmp_path / "plain")
@@ -371,8 +381,10 @@ def test_the_same_bytes_whatever_the_number_of_processes_and_of_people(cohort, t
     list(write_cohort(tmp_path / "again", few, "the command", n_procs=2, maps=True))
     first, again = files(cohort), files(tmp_path / "again")
     images = {name for name in again if name.endswith(".nii.gz")}
-    assert len(images) == 2 * (5 + 14 + 31) + 1
-    assert all(first[name] == again[name] for name in images)
+    assert len(images) == 2 * (5 + 14 + 31 + 2) + 1
+    fits = {name for name in again if "lcmodel/sub-" in name}
+    assert len(fits) == 2 * 4
+    assert all(first[name] == again[name] for name in images | fits)
 
 
 def test_a_folder_that_holds_something_is_left_alone(cohort):
