@@ -92,7 +92,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
         participant.queries_of(streams),
         settings.bids_filters,
     )
-    visits = selection.visits
+    visits = list(selection.visits)
     if "mrs" in streams:
         with _usage():
             visits, warnings = participant.with_results(visits, settings)

@@ -157,9 +157,9 @@ def _add_overlap(workflow: Workflow, voxels: list[Path], folder: Path) -> None:
         (overlap, describe_overlap, map_and_count),
         (draw_overlap, page, [("overlap_file", "overlap_picture_file")]),
         (describe_overlap, page, [("info_file", "overlap_info_file")]),
-        (overlap, products, [("overlap_file", "in15")]),
-        (describe_overlap, products, [("info_file", "in16")]),
-        (draw_overlap, products, [("overlap_file", "in17")]),
+        (overlap, products, [("overlap_file", "in13")]),
+        (describe_overlap, products, [("info_file", "in14")]),
+        (draw_overlap, products, [("overlap_file", "in15")]),
     ])  # fmt: skip
 
 

@@ -68,11 +68,12 @@ def check_settings(settings: Settings) -> None:
 
 def _sources(plan: MrsPlan, settings: Settings) -> list[str]:
     """BIDS URIs of what is read of a visit: of the dataset, and of the results of LCModel."""
-    folders = {"raw": settings.bids_dir, "lcmodel": results_folder(settings)}
+    places = {"raw": settings.bids_dir, "lcmodel": results_folder(settings)}
+    folders = {name: folder for name, folder in places.items() if folder is not None}
     read = [plan.spectrum, plan.place, plan.water if plan.run else None, *plan.fit_files]
     found = []
     for path in dict.fromkeys(path for path in read if path is not None):
-        near = [name for name, folder in folders.items() if folder and path.is_relative_to(folder)]
+        near = [name for name, folder in folders.items() if path.is_relative_to(folder)]
         name = min(near, key=lambda n: len(path.relative_to(folders[n]).parts), default="")
         found.append(f"bids:{name}:{path.relative_to(folders[name])}" if name else path.name)
     return found

@@ -90,8 +90,13 @@ def tract_measures_table(
     rows += [(f"fa_{tract}_asymmetry", *_asymmetry(tracts, tract), "1") for tract in TRACTS]
     if voxel is not None:
         rows += [
-            (f"{row.metric}_mrs_voxel", row.weighted_mean, row.reason, METRICS[row.metric])
-            for row in voxel.itertuples(index=False)
+            (
+                f"{row['metric']}_mrs_voxel",
+                float(row["weighted_mean"]),
+                str(row["reason"]),
+                METRICS[str(row["metric"])],
+            )
+            for row in voxel.to_dict("records")
         ]
     table = pd.DataFrame(rows, columns=["measure", "value", "reason", "unit"])
     known = table["value"].notna()

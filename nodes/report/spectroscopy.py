@@ -127,10 +127,10 @@ def listed(metabolites: pd.DataFrame, sd_percent: float) -> list[tuple[str, str,
 
 def _heads(metabolites: pd.DataFrame | None) -> tuple[str, str, str]:
     """Heads of the list, with the unit of the concentrations where it is known."""
-    known = (
-        [] if metabolites is None or "unit" not in metabolites else metabolites["unit"].dropna()
-    )
-    return "metabolite", f"conc., {next(iter(known))}" if len(known) else "conc.", "CRLB, %"
+    known: list[str] = []
+    if metabolites is not None and "unit" in metabolites:
+        known = list(metabolites["unit"].dropna())
+    return "metabolite", f"conc., {known[0]}" if known else "conc.", "CRLB, %"
 
 
 def _list(
@@ -158,7 +158,7 @@ def _draw_panels(
     figure: Figure, spectra: pd.DataFrame, place: tuple[float, float, float, float]
 ) -> None:
     """Residual above the spectrum, one unit as high in both."""
-    curves = {name: spectra[name].to_numpy(float) for name in spectra}
+    curves = {str(name): spectra[name].to_numpy(float) for name in spectra}
     left, bottom, width, height = place
     low, high = _range([curves[k] for k in ("data", "fit", "baseline") if k in curves])
     low, high = low - FOOTROOM * (high - low), high + HEADROOM * (high - low)

@@ -326,7 +326,8 @@ def draw_quality(scanner: MrsScanner, failure: str, rng: np.random.Generator) ->
 
 def rows_of(te: float) -> list[tuple[str, ...]]:
     """Members of each row of LCModel's table at an echo time (s), in its order."""
-    broad, sums = tuple(BROAD), BROAD_SUMS
+    broad: tuple[str, ...] = tuple(BROAD)
+    sums: tuple[tuple[str, ...], ...] = BROAD_SUMS
     if te >= LONG_ECHO:
         broad, sums = ("Lip13a", "Lip13b", "Lip20"), BROAD_SUMS[:1]
     return [*((name,) for name in METABOLITES), *SUMS, *((name,) for name in broad), *sums]

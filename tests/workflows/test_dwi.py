@@ -118,6 +118,7 @@ VARIANTS = {
     "quadratic eddy": {"dwi": {"eddy": "quadratic"}},
     "outliers stay": {"dwi": {"replace_outliers": False}},
     "OLS": {"dwi": {"fit": "OLS"}},
+    "with spectroscopy": {"modalities": ("anat", "mrs", "dwi")},
     "RESTORE": {"dwi": {"fit": "RESTORE"}},
     "RESTORE without noise map": {"dwi": {"fit": "RESTORE", "denoise": False}},
     "no field map": {"fmap": "none"},
