@@ -39,10 +39,6 @@ PROGRAM_ADVICE = (
 )
 WATER = "mrsref"
 BASIS_HEAD = 1_000_000  # bytes; the first spectrum of a basis set begins far before
-NO_PLACE = (
-    "no file has the place of the voxel: there is no _svs, and no mapping with a column voxel"
-)
-NO_WATER = "LCModel is run without water: there is no _mrsref with the entities of the _svs"
 VISIT_LABELS = ("sub", "ses")
 SHOWN = 4  # names in a message
 
@@ -74,6 +70,11 @@ class MrsPlan:
     place: Path | None = None
     run: bool = False
     notes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a fit, or LCModel makes one."""
+        return self.run or bool(self.fit_files)
 
 
 def check_mrs(mapping: str | Path = "", basis: str | Path = "") -> None:
@@ -299,12 +300,21 @@ def plan_mrs(
         )
     water = water_of(spectrum, ref_paths) if spectrum else None
     notes = {
-        "fit_absent": "" if found.files or run else _why_no_fit(found, wanted),
-        "place_unknown": "" if place else NO_PLACE,
-        "water_absent": NO_WATER if run and water is None else "",
-    }
-    told = tuple((name, reason) for name, reason in notes.items() if reason)
-    return MrsPlan(found.files, found.voxel, spectrum, water, place, run, told)
+        "no_fit": "" if found.files or run else _why_no_fit(found, wanted),
+        "no_place": "" if place else "no file has the place of the voxel: there is no _svs, "
+        "and no mapping with a column voxel",
+        "water_absent": "LCModel is run without water: there is no _mrsref with the entities of "
+        "the _svs" if run and water is None else "",
+    }  # fmt: skip
+    return MrsPlan(
+        fit_files=found.files,
+        voxel_index=found.voxel,
+        spectrum=spectrum,
+        water=water,
+        place=place,
+        run=run,
+        notes=tuple((name, reason) for name, reason in notes.items() if reason),
+    )
 
 
 def _why_no_fit(found: Found, wanted: bool) -> str:

@@ -376,21 +376,22 @@ def test_a_plan_with_everything():
 def test_lcmodel_is_run_only_where_there_is_no_result():
     plan = plan_mrs([SVS], REFS, None, "te30.basis")
     assert (plan.fit_files, plan.run, plan.water, plan.notes) == ((), True, REFS[1], ())
+    assert plan.fitted
     plan = plan_mrs([SVS], REFS[:1], Found(), "te30.basis")
     assert plan.run
     assert [name for name, _ in plan.notes] == ["water_absent"]
     plan = plan_mrs([SVS], REFS, Found(declared_absent=True), "te30.basis")
     assert (plan.run, plan.place) == (False, SVS)
-    assert plan.notes == (("fit_absent", "the mapping says that there is no result of LCModel"),)
+    assert plan.notes == (("no_fit", "the mapping says that there is no result of LCModel"),)
 
 
 def test_a_fit_without_place_and_a_place_without_fit():
     plan = plan_mrs([], [], Found((TABLE,), voxel=(1, 2, 3)), "")
     assert (plan.place, plan.run, plan.voxel_index) == (None, False, (1, 2, 3))
-    assert [name for name, _ in plan.notes] == ["place_unknown"]
+    assert [name for name, _ in plan.notes] == ["no_place"]
     plan = plan_mrs([SVS], [], None)
-    assert (plan.place, plan.fit_files) == (SVS, ())
-    assert "no basis set" in dict(plan.notes)["fit_absent"]
+    assert (plan.place, plan.fit_files, plan.fitted) == (SVS, (), False)
+    assert "no basis set" in dict(plan.notes)["no_fit"]
 
 
 def test_the_place_of_a_mapping_comes_first_and_needs_no_spectrum():
@@ -401,7 +402,7 @@ def test_the_place_of_a_mapping_comes_first_and_needs_no_spectrum():
     assert (plan.place, plan.spectrum, plan.water) == (Path("a.SPAR"), None, None)
     plan = plan_mrs([], [], Found(place=Path("a.SPAR")), "te30.basis")
     assert (plan.run, plan.place) == (False, Path("a.SPAR"))
-    assert "no _svs to run it on" in dict(plan.notes)["fit_absent"]
+    assert "no _svs to run it on" in dict(plan.notes)["no_fit"]
 
 
 def test_a_fit_is_not_put_where_another_spectrum_was_measured():
