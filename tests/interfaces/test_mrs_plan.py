@@ -376,7 +376,6 @@ def test_a_plan_with_everything():
 def test_lcmodel_is_run_only_where_there_is_no_result():
     plan = plan_mrs([SVS], REFS, None, "te30.basis")
     assert (plan.fit_files, plan.run, plan.water, plan.notes) == ((), True, REFS[1], ())
-    assert plan.fitted
     plan = plan_mrs([SVS], REFS[:1], Found(), "te30.basis")
     assert plan.run
     assert [name for name, _ in plan.notes] == ["water_absent"]
@@ -390,7 +389,7 @@ def test_a_fit_without_place_and_a_place_without_fit():
     assert (plan.place, plan.run, plan.voxel_index) == (None, False, (1, 2, 3))
     assert [name for name, _ in plan.notes] == ["no_place"]
     plan = plan_mrs([SVS], [], None)
-    assert (plan.place, plan.fit_files, plan.fitted) == (SVS, (), False)
+    assert (plan.place, plan.fit_files) == (SVS, ())
     assert "no basis set" in dict(plan.notes)["no_fit"]
 
 
@@ -414,6 +413,12 @@ def test_a_fit_is_not_put_where_another_spectrum_was_measured():
     assert plan_mrs([SVS], REFS, other_name).place == SVS
     found = Found(steam.files, place=Path("a.SPAR"))
     assert plan_mrs([SVS], REFS, found).spectrum is None
+
+
+def test_a_fit_is_found_or_made():
+    assert plan_mrs([], [], Found((TABLE,))).fitted
+    assert plan_mrs([SVS], [], None, "te30.basis").fitted
+    assert not plan_mrs([SVS], [], None).fitted
 
 
 @pytest.mark.parametrize(
