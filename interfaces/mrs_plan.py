@@ -39,10 +39,6 @@ PROGRAM_ADVICE = (
 )
 WATER = "mrsref"
 BASIS_HEAD = 1_000_000  # bytes; the first spectrum of a basis set begins far before
-NO_PLACE = (
-    "no file has the place of the voxel: there is no _svs, and no mapping with a column voxel"
-)
-NO_WATER = "LCModel is run without water: there is no _mrsref with the entities of the _svs"
 VISIT_LABELS = ("sub", "ses")
 SHOWN = 4  # names in a message
 

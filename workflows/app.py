@@ -96,9 +96,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
     if "mrs" in streams:
         with _usage():
             visits, warnings = participant.with_results(visits, settings)
-        for warning in (
-            warnings if not (settings.participant_label or settings.session_label) else ()
-        ):
+        for warning in warnings:
             warn(warning)
     named = bool(settings.modalities)
     if not named:

@@ -415,6 +415,12 @@ def test_a_fit_is_not_put_where_another_spectrum_was_measured():
     assert plan_mrs([SVS], REFS, found).spectrum is None
 
 
+def test_a_fit_is_found_or_made():
+    assert plan_mrs([], [], Found((TABLE,))).fitted
+    assert plan_mrs([SVS], [], None, "te30.basis").fitted
+    assert not plan_mrs([SVS], [], None).fitted
+
+
 @pytest.mark.parametrize(
     ("spectra", "found", "said"),
     [
