@@ -70,6 +70,7 @@ def _header(design: Design, site: int) -> dict[str, Any]:
         "ResonantNucleus": ["1H"],
         "EchoTime": asked.te,
         "RepetitionTime": asked.tr,
+        "SpectralWidth": 1 / DWELL,
     }
     return words | ({"MixingTime": asked.tm} if asked.timing.kind == "steam" else {})
 
@@ -82,7 +83,6 @@ def _sidecar(design: Design, person: Person, scan: MrsScan, water: bool) -> dict
     return {
         **{name: words[name] for name in kept},
         **_header(design, person.site),
-        "SpectralWidth": 1 / DWELL,
         "NumberOfSpectralPoints": POINTS,
         "NumberOfTransients": WATER_AVERAGES if water else AVERAGES,
         "PulseSequenceType": asked.sequence if asked else "",

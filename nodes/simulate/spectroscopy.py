@@ -20,10 +20,10 @@ from alsflow.nodes.mrs.water import (
 )
 from alsflow.nodes.simulate.lcmodel_text import REFERENCE, Message, Row
 
-# Concentration in the motor cortex of a control, mmol/kg of tissue water, and CRLB of a fit at
-# an echo time of 30 ms with S/N 40 and a line width of .034 ppm, %. Concentrations lie in the
-# ranges of Govindaraju et al. (2000), NMR Biomed 13:129-153; the CRLB are about those of LCModel
-# on PRESS data of 3 T (Osprey's example data).
+# Concentration in a control, mmol/kg of tissue water, and CRLB of a fit at an echo time of 30 ms
+# with S/N 40 and a line width of .034 ppm, %. Concentrations are round numbers that give usual
+# ratios (tNAA/tCr 1.5, tNAA/tCho 6.3); the CRLB are about those that LCModel reports on PRESS
+# data of 3 T.
 METABOLITES: dict[str, tuple[float, float]] = {
     "Ala": (0.4, 45.0),
     "Asp": (1.5, 14.0),

@@ -27,7 +27,8 @@ HUMP_WIDTH = (0.7, 1.2)  # ppm
 HUMP_HEIGHT = 0.1  # of the highest line, standard deviation
 
 # Shift (ppm), protons, lines of the multiplet and their distance (Hz), simplified after
-# Govindaraju et al. (2000), NMR Biomed 13:129-153.
+# Govindaraju et al. (2000), NMR Biomed 13:129-153,
+# doi:10.1002/1099-1492(200005)13:3<129::AID-NBM619>3.0.CO;2-V
 LINES: dict[str, tuple[tuple[float, float, int, float], ...]] = {
     "Ala": ((1.467, 3, 2, 7.2), (3.775, 1, 4, 7.2)),
     "Asp": ((3.891, 1, 3, 6.0), (2.801, 1, 2, 10.0), (2.653, 1, 2, 12.0)),
