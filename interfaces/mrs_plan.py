@@ -301,11 +301,20 @@ def plan_mrs(
     water = water_of(spectrum, ref_paths) if spectrum else None
     notes = {
         "no_fit": "" if found.files or run else _why_no_fit(found, wanted),
-        "no_place": "" if place else NO_PLACE,
-        "water_absent": NO_WATER if run and water is None else "",
-    }
-    told = tuple((name, reason) for name, reason in notes.items() if reason)
-    return MrsPlan(found.files, found.voxel, spectrum, water, place, run, told)
+        "no_place": "" if place else "no file has the place of the voxel: there is no _svs, "
+        "and no mapping with a column voxel",
+        "water_absent": "LCModel is run without water: there is no _mrsref with the entities of "
+        "the _svs" if run and water is None else "",
+    }  # fmt: skip
+    return MrsPlan(
+        fit_files=found.files,
+        voxel_index=found.voxel,
+        spectrum=spectrum,
+        water=water,
+        place=place,
+        run=run,
+        notes=tuple((name, reason) for name, reason in notes.items() if reason),
+    )
 
 
 def _why_no_fit(found: Found, wanted: bool) -> str:
