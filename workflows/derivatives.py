@@ -12,6 +12,7 @@ from alsflow.workflows import exits
 from alsflow.workflows.cache import exclusive, write_text
 from alsflow.workflows.execute import run_name
 from alsflow.workflows.exits import StopRunError
+from alsflow.workflows.participant import results_folder
 from alsflow.workflows.settings import Settings, as_toml
 
 BIDS_VERSION = "1.10.0"
@@ -23,6 +24,8 @@ BIDSIGNORE = """\
 *_boldmap.*
 *_boldref.*
 *_desc-thresholded_mask.*
+*_desc-voxel_mask.*
+*_desc-voxel_probseg.*
 *_fieldmap.*
 *_mask.tsv
 *_model.json
@@ -32,7 +35,7 @@ BIDSIGNORE = """\
 *_relmat.tsv
 *_statmap.*
 *_timeseries.*
-*_vbm.nii.gz
+*_vbm.*
 *_xfm.*
 features*
 figures
@@ -90,4 +93,20 @@ def description(settings: Settings) -> dict:
         "DatasetType": "derivative",
         "GeneratedBy": [generated],
         "SourceDatasets": [entry],
+        "DatasetLinks": _links(settings),
+    }
+
+
+def _links(settings: Settings) -> dict[str, str]:
+    """What the names in ``bids:raw:...`` and the like stand for; those of earlier runs stay."""
+    try:
+        earlier = json.loads((settings.output_dir / "dataset_description.json").read_text())
+        links = dict(earlier["DatasetLinks"])
+    except (OSError, ValueError, KeyError, TypeError):
+        links = {}
+    found = {"raw": settings.bids_dir, "lcmodel": results_folder(settings)}
+    return links | {
+        name: quote(os.path.relpath(folder, settings.output_dir))
+        for name, folder in found.items()
+        if folder is not None
     }
