@@ -21,7 +21,7 @@ MRS = MrsDesign(failures=0.0, size=(30.0, 24.0, 20.0), scanner=SCANNER)
 DESIGN = Design(1, 0, 1, 5, {}, ((3.0, 3.0, 3.0),), mrs=MRS)
 ENDS = (".table", ".coord", ".csv", ".print")
 NAME = "Jane Q. Doe 1961-02-03"  # of nobody
-PERSONAL = ("Doe", "1961", "Mary Major", "/home/major")
+PERSONAL = ("Jane Q", "Doe 1961", "1961-02-03", "Mary Major", "/home/major")
 BASIS = " $SEQPAR\n $END\n $BASIS1\n $END\n"
 FATAL = """ LCModel (Version 6.3-1N)
 
@@ -43,6 +43,10 @@ class MrsClinic(Clinic):
     def result(self, person: str, end: str = ".table") -> Path:
         return self.results / f"sub-{person}" / f"sub-{person}{end}"
 
+    def scan(self, person: str, end: str = ".nii.gz") -> Path:
+        """Spectrum of a person, or the sidecar beside it."""
+        return self.bids / f"sub-{person}" / "mrs" / f"sub-{person}_svs{end}"
+
     def admit(self, person, harm=None, like=GOOD):
         """Copy a person's fit too."""
         (self.results / f"sub-{person}").mkdir()
@@ -55,7 +59,7 @@ class MrsClinic(Clinic):
         return self.run("--derivatives", f"lcmodel={self.results}", *options, **more)
 
     def true_affine(self) -> np.ndarray:
-        return nib.load(self.raw(GOOD)).affine
+        return nib.load(self.scan(GOOD)).affine
 
 
 def make_clinic(root: Path, design: Design = DESIGN, stream: str = "mrs") -> MrsClinic:
@@ -164,7 +168,7 @@ def named(clinic, person):
     path = clinic.result(person, ".print")
     path.write_text(f" {NAME}\n{path.read_text()}")
     words = {"PatientName": NAME, "InstitutionAddress": "Mary Major, /home/major"}
-    change_sidecar(clinic.raw(person, ".json"), **words)
+    change_sidecar(clinic.scan(person, ".json"), **words)
 
 
 # ---------------------------------------------------------------------------- voxels
@@ -174,7 +178,7 @@ def moved(*shift):
     """The voxel lies elsewhere, by mm to the right, to the front and upwards."""
 
     def harm(clinic, person):
-        path = clinic.raw(person)
+        path = clinic.scan(person)
         image = nib.load(path)
         affine = image.affine.copy()
         affine[:3, 3] += shift
@@ -186,36 +190,36 @@ def moved(*shift):
 
 
 def unlocalised(clinic, person):
-    image = nib.load(clinic.raw(person))
+    image = nib.load(clinic.scan(person))
     image.set_sform(np.diag([10000.0, 10000.0, 10000.0, 1.0]), 1)
     image.set_qform(image.get_sform(), 1)
-    nib.save(image, clinic.raw(person))
+    nib.save(image, clinic.scan(person))
 
 
 def no_forms(clinic, person):
-    image = nib.load(clinic.raw(person))
+    image = nib.load(clinic.scan(person))
     image.set_sform(None, 0)
     image.set_qform(None, 0)
-    nib.save(image, clinic.raw(person))
+    nib.save(image, clinic.scan(person))
 
 
 def damaged(clinic, person):
-    clinic.raw(person).write_text("<html>404 Not Found</html>")
+    clinic.scan(person).write_text("<html>404 Not Found</html>")
 
 
 def broken_sidecar(clinic, person):
-    path = clinic.raw(person, ".json")
+    path = clinic.scan(person, ".json")
     path.write_text(path.read_text()[:-10])
 
 
 def two_spectra(clinic, person):
     """Two regions, of which the fit's name says nothing."""
-    folder = clinic.raw(person).parent
+    folder = clinic.scan(person).parent
     for end in (".nii.gz", ".json"):
         for voi in ("foot", "hand"):
             name = f"sub-{person}_voi-{voi}_svs{end}"
-            shutil.copyfile(clinic.raw(person, end), folder / name)
-        clinic.raw(person, end).unlink()
+            shutil.copyfile(clinic.scan(person, end), folder / name)
+        clinic.scan(person, end).unlink()
 
 
 def no_spectrum(clinic, person):
