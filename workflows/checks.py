@@ -14,7 +14,7 @@ from alsflow.interfaces import bids
 from alsflow.workflows import exits
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.manifest import Entry
-from alsflow.workflows.participant import queries_of
+from alsflow.workflows.participant import INSTEAD, queries_of
 from alsflow.workflows.settings import Settings
 
 ERRORS_SHOWN = 10
@@ -109,7 +109,8 @@ def show_requirements(visits: Sequence[bids.Visit], entries: Sequence[Entry]) ->
     for visit in visits:
         for entry in entries:
             if entry.belongs_to(visit):
-                paths = [p for q in queries_of([entry.stream]) for p in visit.files.get(q, ())]
+                queries = [*queries_of([entry.stream]), INSTEAD.get(entry.stream, "")]
+                paths = [path for query in queries for path in visit.files.get(query, ())]
                 found = ", ".join(path.name for path in paths) or "none"
                 state = SYMBOLS[entry.state]
                 table.add_row(visit.prefix, entry.stream, found, state, entry.reason or "")

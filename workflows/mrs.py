@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def _sources(plan: MrsPlan, settings: Settings) -> list[str]:
     folders = {name: folder for name, folder in places.items() if folder is not None}
     read = [plan.spectrum, plan.place, plan.water if plan.run else None, *plan.fit_files]
     found = []
-    for path in dict.fromkeys(path for path in read if path is not None):
+    whole = [Path(normpath(path)) for path in read if path is not None]  # a mapping may say ../
+    for path in dict.fromkeys(whole):
         near = [name for name, folder in folders.items() if path.is_relative_to(folder)]
         name = min(near, key=lambda n: len(path.relative_to(folders[n]).parts), default="")
         found.append(f"bids:{name}:{path.relative_to(folders[name])}" if name else path.name)

@@ -159,6 +159,7 @@ def clinic(tmp_path_factory):
     for label, (harm, _) in (DONE | FLAGGED | REFUSED).items():
         made.admit(label, harm)
     made.admit("nothing", people.nothing)
+    made.admit("flagged")  # by the anatomy
     return made
 
 
@@ -170,13 +171,28 @@ def good(clinic):
 
 @pytest.fixture(scope="module")
 def flagged(clinic, good):
-    return clinic.run_fitted("--participant-label", *FLAGGED)
+    return clinic.run_fitted("--participant-label", "flagged", *FLAGGED)
 
 
 @pytest.fixture(scope="module")
 def listed(clinic, flagged):
     """What was said of them: the next run writes the table anew."""
     return clinic.status()
+
+
+@pytest.mark.slow
+def test_a_dry_run_shows_which_fits_were_found(clinic, capfd):
+    asked = ["--participant-label", GOOD, "nofit", "noscan", "--dry-run"]
+    assert clinic.run_fitted(*asked, out="dry") == 0
+    told = {
+        line.split()[1]: line for line in capfd.readouterr().out.splitlines() if " mrs " in line
+    }
+    for person, scan, fit in ((GOOD, True, True), ("nofit", True, False), ("noscan", False, True)):
+        line = told[f"sub-{person}"]
+        assert (f"sub-{person}_svs.nii.gz" in line) == scan
+        assert (f"sub-{person}.table" in line) == fit
+        assert "will run" in line
+    assert not (clinic.root / "dry").exists()
 
 
 def printed(clinic, person=GOOD) -> dict[str, float]:
@@ -336,6 +352,14 @@ class TestFlagged:
         assert FLAGGED[person][1] in reason
         assert "Error" not in reason
         assert "/" not in reason.replace("S/N", "")  # no paths
+
+    def test_a_head_that_does_not_count_leaves_the_ratios_alone(self, clinic, listed, flagged):
+        assert listed.loc["flagged", "state"] == "done"
+        found, whole = clinic.measures("flagged"), clinic.measures(GOOD)
+        tissue = found.index.str.contains("molal|voxel")
+        assert found["value"][tissue].isna().all()
+        assert found["reason"][tissue].str.contains("the template does not fit").all()
+        pd.testing.assert_frame_equal(found[~tissue], whole[~tissue])
 
     def test_without_a_fit_the_tissue_is_measured(self, clinic, flagged):
         found, whole = clinic.measures("nofit"), clinic.measures(GOOD)
@@ -512,6 +536,49 @@ class TestZLCModel:
         assert [Path(source).name for source in sidecar["Sources"]] == [
             "sub-nofit_svs.nii.gz", "sub-nofit_mrsref.nii.gz",
         ]  # fmt: skip
+
+
+# ---------------------------------------------------------------------------- other streams
+
+
+@pytest.mark.slow
+class TestTies:
+    """Spectroscopy and the resting state of the same people, run together."""
+
+    SETTINGS = 'denoising = "calsnic"\nslice_timing = false\ntemplate_voxel = 6.0\n'
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tied(cls, tmp_path_factory):
+        clinic = people.make_clinic(tmp_path_factory.mktemp("tied"), people.WITH_FUNC, "func")
+        clinic.admit("astray", people.unlocalised)
+        return clinic, clinic.run_fitted(settings=cls.SETTINGS)
+
+    def test_the_voxel_is_a_seed(self, tied):
+        clinic, _ = tied
+        found = clinic.measures(GOOD)
+        rows = found[found.index.str.startswith("fc_mrs_voxel_")]
+        known = [m for m in catalogue().measures.values() if m.family == "mrs_voxel_connectivity"]
+        assert set(rows.index) == {m.name for m in known}
+        assert rows["value"].notna().all()
+        assert (rows["qc"] == "ok").all()
+        # it lies on the motor cortex of both sides, and is not the thalamus
+        near = rows["value"]["fc_mrs_voxel_precentral_both"]
+        assert near > rows["value"]["fc_mrs_voxel_thalamus_both"]
+        assert near > 0.2
+        name = "task-rest_seed-mrsVoxel_stat-z_statmap.nii.gz"
+        assert clinic.file(GOOD, name).is_file()
+
+    def test_without_a_place_the_others_run(self, tied):
+        clinic, code = tied
+        assert code == 1  # for her spectrum
+        assert clinic.status()["state"].to_dict() == {GOOD: "done", "astray": "done"}
+        found, whole = clinic.measures("astray"), clinic.measures(GOOD)
+        rows = found.index.str.startswith("fc_mrs_voxel_")
+        assert found["value"][rows].isna().all()
+        assert set(found["reason"][rows]) == {"no MRS voxel"}
+        pd.testing.assert_frame_equal(found[~rows], whole[~rows])
+        assert not list((clinic.out / "sub-astray" / "func").glob("*seed-mrsVoxel*"))
 
 
 def computed(clinic, person) -> dict[str, int]:

@@ -160,6 +160,21 @@ def test_sources_are_told_by_the_nearest_dataset(built):
                     *(f"bids:lcmodel:{path.name}" for path in fits)]  # fmt: skip
 
 
+def test_sources_of_a_mapping_that_climbs(built, tmp_path):
+    visit, settings, _ = built()
+    table = tmp_path / "maps" / "lcmodel.tsv"
+    table.parent.mkdir()
+    fits = tuple(table.parent / ".." / "lcmodel" / path.name
+                 for path in visit.results["lcmodel"].files)  # fmt: skip
+    visit = replace(visit, files={}, results={"lcmodel": Found(files=fits)})
+    mapped = replace(settings, derivatives={}, mrs=MrsSettings(mapping=str(table)))
+    told = init_mrs_stream_wf(visit, mapped).get_node("ds_mrs").inputs.sidecars
+    assert told == {}
+    with_place = replace(visit, files={"mrs": fits[:1]})
+    told = init_mrs_stream_wf(with_place, mapped).get_node("ds_mrs").inputs.sidecars
+    assert told["mask"]["Sources"] == [path.name for path in fits]
+
+
 # ---------------------------------------------------------------------------- other streams
 
 

@@ -3,7 +3,7 @@
 import shutil
 import stat
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +11,8 @@ import numpy as np
 from clinic import GOOD, Clinic, change_sidecar, simulate_good_person
 from func_clinic import place_template
 
-from alsflow.nodes.simulate.cohort import Design
+from alsflow.nodes.simulate.cohort import Design, FunctionalDesign
+from alsflow.nodes.simulate.functional import FunctionalScanner
 from alsflow.nodes.simulate.spectroscopy import MrsDesign, MrsScanner
 
 __all__ = ["GOOD", "MrsClinic", "make_clinic"]
@@ -19,6 +20,9 @@ __all__ = ["GOOD", "MrsClinic", "make_clinic"]
 SCANNER = MrsScanner(snr=60.0)  # no gain of its own, and little noise: the truth comes out
 MRS = MrsDesign(failures=0.0, size=(30.0, 24.0, 20.0), scanner=SCANNER)
 DESIGN = Design(1, 0, 1, 5, {}, ((3.0, 3.0, 3.0),), mrs=MRS)
+FUNC_SCANNER = FunctionalScanner(tsnr=100, motion=0.25, distortion=0, ringing=0, storage="LAS")
+FUNC = FunctionalDesign(40, 3.0, ((4.0, 4.0, 4.0),), FUNC_SCANNER)
+WITH_FUNC = replace(DESIGN, func=FUNC)
 ENDS = (".table", ".coord", ".csv", ".print")
 NAME = "Jane Q. Doe 1961-02-03"  # of nobody
 PERSONAL = ("Jane Q", "Doe 1961", "1961-02-03", "Mary Major", "/home/major")
