@@ -521,7 +521,7 @@ class TestZLCModel:
         (clinic.root / "te30.basis").write_text(people.BASIS)
         options = ["--participant-label", "nofit"]
         assert clinic.run(*options, settings='basis = "te30.basis"', out="run") == 0
-        found, whole = clinic.measures("nofit", "run"), clinic.measures(GOOD)
+        found, whole = clinic.measures("nofit", "run"), clinic.measures("named")
         np.testing.assert_allclose(found["value"], whole["value"], rtol=1e-6)
         details = json.loads(clinic.file("nofit", "desc-mrs_model.json", "run").read_text())
         assert details["steps"]["run"]["done"]
