@@ -90,4 +90,14 @@ def description(settings: Settings) -> dict:
         "DatasetType": "derivative",
         "GeneratedBy": [generated],
         "SourceDatasets": [entry],
+        "DatasetLinks": _links(settings),
+    }
+
+
+def _links(settings: Settings) -> dict[str, str]:
+    """Where the names of datasets in ``bids:name:path`` lead, relative to the output folder."""
+    folders = {"raw": settings.bids_dir} | settings.derivatives
+    return {
+        name: quote(os.path.relpath(folder, settings.output_dir))
+        for name, folder in folders.items()
     }
