@@ -12,6 +12,7 @@ from alsflow.workflows import exits
 from alsflow.workflows.cache import exclusive, write_text
 from alsflow.workflows.execute import run_name
 from alsflow.workflows.exits import StopRunError
+from alsflow.workflows.participant import results_folder
 from alsflow.workflows.settings import Settings, as_toml
 
 BIDS_VERSION = "1.10.0"
@@ -97,6 +98,8 @@ def description(settings: Settings) -> dict:
 def _links(settings: Settings) -> dict[str, str]:
     """Where the names of datasets in ``bids:name:path`` lead, relative to the output folder."""
     folders = {"raw": settings.bids_dir} | settings.derivatives
+    if (fits := results_folder(settings)) is not None:
+        folders["lcmodel"] = fits
     return {
         name: quote(os.path.relpath(folder, settings.output_dir))
         for name, folder in folders.items()
