@@ -356,12 +356,23 @@ def _run(arguments: argparse.Namespace) -> int:
         bids_dir=settings.bids_dir.resolve(),
         output_dir=settings.output_dir.resolve(),
         work_dir=settings.work_dir.resolve(),
+        derivatives={name: path.resolve() for name, path in settings.derivatives.items()},
+        mrs=replace(
+            settings.mrs,
+            mapping=_absolute(settings.mrs.mapping),
+            basis=_absolute(settings.mrs.basis),
+        ),
     )
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
     from alsflow.workflows import app
 
     return app.run(settings, dry_run=arguments.dry_run, verbose=arguments.verbose > 0)
+
+
+def _absolute(path: str) -> str:
+    """Whole path of a file that may not be named; steps run in folders of their own."""
+    return str(Path(path).resolve()) if path else ""
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

@@ -21,8 +21,9 @@ def open_image(path: str | Path) -> nib.Nifti1Image:
     try:
         return cast(nib.Nifti1Image, nib.load(path))
     except (ImageFileError, OSError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).replace(str(path), Path(path).name)
         raise BadInputError(
-            f"cannot be read as an image ({error}); convert or copy it again"
+            f"cannot be read as an image ({reason}); convert or copy it again"
         ) from error
 
 

@@ -151,12 +151,13 @@ def _other_engine_wf(visit: Visit, settings: Settings) -> Workflow:
         return init_cat12_segmentation_wf()
     if settings.anat.engine == "spm12":
         return init_spm12_segmentation_wf()
-    if len(settings.derivatives) != 1:
+    folders = [path for name, path in settings.derivatives.items() if name != "lcmodel"]
+    if len(folders) != 1:
         raise BadInputError(
             "the engine precomputed takes its maps from one derivatives folder; name it with "
-            "--derivatives NAME=PATH"
+            "--derivatives precomputed=PATH"
         )
-    (folder,) = settings.derivatives.values()
+    (folder,) = folders
     return init_precomputed_segmentation_wf(
         maps=find_precomputed(folder, visit.participant, visit.session)
     )

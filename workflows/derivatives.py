@@ -24,6 +24,8 @@ BIDSIGNORE = """\
 *_boldmap.*
 *_boldref.*
 *_desc-thresholded_mask.*
+*_desc-voxel_mask.*
+*_desc-voxel_probseg.*
 *_fieldmap.*
 *_mask.tsv
 *_model.json
@@ -33,7 +35,7 @@ BIDSIGNORE = """\
 *_relmat.tsv
 *_statmap.*
 *_timeseries.*
-*_vbm.nii.gz
+*_vbm.*
 *_xfm.*
 features*
 figures
@@ -96,11 +98,15 @@ def description(settings: Settings) -> dict:
 
 
 def _links(settings: Settings) -> dict[str, str]:
-    """Where the names of datasets in ``bids:name:path`` lead, relative to the output folder."""
-    folders = {"raw": settings.bids_dir} | settings.derivatives
-    if (fits := results_folder(settings)) is not None:
-        folders["lcmodel"] = fits
-    return {
+    """What the names in ``bids:raw:...`` and the like stand for; those of earlier runs stay."""
+    try:
+        earlier = json.loads((settings.output_dir / "dataset_description.json").read_text())
+        links = dict(earlier["DatasetLinks"])
+    except (OSError, ValueError, KeyError, TypeError):
+        links = {}
+    found = {"raw": settings.bids_dir, "lcmodel": results_folder(settings)}
+    return links | {
         name: quote(os.path.relpath(folder, settings.output_dir))
-        for name, folder in folders.items()
+        for name, folder in found.items()
+        if folder is not None
     }

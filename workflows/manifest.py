@@ -23,6 +23,7 @@ State = Literal["done", "flagged", "refused", "failed", "absent", "not-run"]
 Key = tuple[str, str | None, str]
 REPORT: Key = ("", None, "report")  # the report pages of a run, when they could not be written
 ERROR_LINE = r"[\w.]*(Error|Exception|Exit|Interrupt)\b"
+REFUSALS = "(?:BadInputError|LCModelError)"  # exceptions by which nodes refuse data
 DISK_SENTENCE = "A disk was full"
 TIGHT_MB = 1.0  # with less left, a failure has most likely to do with it
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -99,7 +100,7 @@ def cause_of(text: str, folders: Sequence[Path] = ()) -> tuple[State, str]:
     ('refused', 'T1w is 2-D.')
     """
     text = textwrap.dedent(text).rstrip()
-    refused = re.findall(r"^\s*(?:[\w.]*\.)?BadInputError: (.*(?:\n(?!\s*$).*)*)", text, re.M)
+    refused = re.findall(rf"^\s*(?:[\w.]*\.)?{REFUSALS}: (.*(?:\n(?!\s*$).*)*)", text, re.M)
     if refused:
         return "refused", " ".join(refused[-1].split())
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from nipype.pipeline.engine import Node, Workflow
@@ -131,6 +132,7 @@ def _add_quantities(workflow: Workflow, plan: MrsPlan, mrs: MrsSettings) -> None
         name="quantify",
     )
     run, place = workflow.get_node("run"), workflow.get_node("place")
+    kept = ["quant_file"] * plan.fitted + ["tissue_file"] * (place is not None)
     if run is not None:
         workflow.connect(run, "out_files", quantify, "in_files")
     if place is not None:
@@ -138,7 +140,7 @@ def _add_quantities(workflow: Workflow, plan: MrsPlan, mrs: MrsSettings) -> None
     workflow.connect([
         (quantify, measure, [("quant_file", "quant_file"), ("tissue_file", "tissue_file"),
                              ("info_file", "quantify_info_file")]),
-        (quantify, ds_mrs, [("quant_file", "quant_file"), ("tissue_file", "tissue_file")]),
+        (quantify, ds_mrs, [(field, field) for field in kept]),
     ])  # fmt: skip
 
 
@@ -177,6 +179,7 @@ def init_measure_node(plan: MrsPlan, visit: Visit, settings: Settings) -> Node:
         "fit": plan.fitted or (looked and not declared),
         "place": plan.place is not None,
         "quantify": settings.mrs.water,
+        **({"run": Path(settings.mrs.basis).name} if plan.run else {}),
     }
     notes = [{"name": name, "reason": reason} for name, reason in plan.notes]
     return Node(MeasureMrs(steps=STEPS, asked=asked, notes=notes), name="measure")

@@ -97,8 +97,13 @@ def streams_present(visits: Sequence[Visit], streams: Sequence[str]) -> tuple[st
     return tuple(
         stream
         for stream in streams
-        if stream == "anat" or any(_files(visit, REQUIRES[stream][0]) for visit in visits)
+        if stream == "anat" or any(_known(visit, REQUIRES[stream][0]) for visit in visits)
     )
+
+
+def _known(visit: Visit, query: str) -> bool:
+    """Whether there are files of a query, or something was said of them."""
+    return bool(_files(visit, query) or _result_problem(visit, query))
 
 
 def _files(visit: Visit, query: str) -> tuple[Path, ...]:
@@ -139,8 +144,14 @@ def _with_result(visit: Visit, found: Mapping[tuple[str, str | None], Any]) -> V
     result = found.get((visit.participant, visit.session))
     if result is None:
         return visit
-    files = dict(visit.files) | ({"lcmodel": result.files} if result.files else {})
+    there = result.files or ((result.place,) if result.place else ())
+    files = dict(visit.files) | ({"lcmodel": there} if there else {})
     return replace(visit, files=files, results={"lcmodel": result})
+
+
+def _result_problem(visit: Visit, query: str) -> str:
+    """Why a result that would serve as well cannot be used, where one was named."""
+    return str(getattr(visit.results.get(INSTEAD.get(query, "")), "problem", ""))
 
 
 def requirements(
@@ -164,7 +175,9 @@ def _entry(visit: Visit, stream: str) -> Entry:
     entry = Entry(visit.participant, visit.session, stream)
     for query in reversed(REQUIRES[stream]):
         paths = _files(visit, query)
-        if not paths:
+        if not paths and (problem := _result_problem(visit, query)):
+            entry.state, entry.reason = "refused", f"{visit.prefix}: {problem}"
+        elif not paths:
             entry.state = "absent"
             entry.reason = (
                 f"{visit.prefix} has no {TITLES[query]}; add it to {visit.folder}, or leave this "
