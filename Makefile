@@ -20,7 +20,8 @@ $(VENV)/.installed: pyproject.toml
 
 # A second call finds everything in the cache and takes seconds.
 demo: install
-	$(BIN)/alsflow bids_example $(DEMO)/out participant --work-dir $(DEMO)/work
+	$(BIN)/alsflow bids_example $(DEMO)/out participant --work-dir $(DEMO)/work \
+	  --derivatives lcmodel=bids_example/derivatives/lcmodel
 	$(BIN)/alsflow bids_example $(DEMO)/out group --work-dir $(DEMO)/work
 	$(BIN)/python -m alsflow.cli_demo bids_example $(DEMO)/out
 

@@ -22,7 +22,7 @@ from alsflow.workflows.measures import catalogue
 from alsflow.workflows.settings import GroupSettings
 
 FAILED, DATA, INPUT_MISSING = 1, 65, 66  # exit codes of the BIDS-App convention
-SHOWN = ("motor", "motor_volume")  # families of the short table
+SHOWN = ("motor", "motor_volume", "mrs_ratio")  # families of the short table
 NOTABLE = 0.01  # relative effect; what follows from an effect elsewhere is smaller
 IDS = ("participant_id", "session_id")
 
@@ -79,7 +79,7 @@ def recovered(bids_dir: Path, output_dir: Path) -> pd.DataFrame:
 
 
 def _short(table: pd.DataFrame) -> pd.DataFrame:
-    """Motor regions, both sides, and whatever was missed."""
+    """Motor regions, both sides, ratios of metabolites, and whatever was missed."""
     return table[table["family"].isin(SHOWN) | (table["verdict"] == MISSED)]
 
 

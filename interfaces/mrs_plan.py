@@ -322,7 +322,10 @@ def _why_no_fit(found: Found, wanted: bool) -> str:
         return "the mapping says that there is no result of LCModel"
     if wanted:
         return "no result of LCModel was found, and there is no _svs to run it on"
-    return "no result of LCModel was found, and no basis set was given to run it"
+    return (
+        "no result of LCModel was found, by name or in a mapping (where n/a says that there is "
+        "none to expect), and no basis set was given to run it"
+    )
 
 
 def _spectrum(paths: Sequence[Path], found: Found, *, needed: bool) -> Path | None:

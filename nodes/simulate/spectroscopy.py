@@ -326,10 +326,9 @@ def draw_quality(scanner: MrsScanner, failure: str, rng: np.random.Generator) ->
 
 def rows_of(te: float) -> list[tuple[str, ...]]:
     """Members of each row of LCModel's table at an echo time (s), in its order."""
-    broad: tuple[str, ...] = tuple(BROAD)
-    sums: tuple[tuple[str, ...], ...] = BROAD_SUMS
-    if te >= LONG_ECHO:
-        broad, sums = ("Lip13a", "Lip13b", "Lip20"), BROAD_SUMS[:1]
+    long = te >= LONG_ECHO
+    broad = ("Lip13a", "Lip13b", "Lip20") if long else tuple(BROAD)
+    sums = BROAD_SUMS[:1] if long else BROAD_SUMS
     return [*((name,) for name in METABOLITES), *SUMS, *((name,) for name in broad), *sums]
 
 
@@ -392,13 +391,7 @@ def estimate(
     parts = [own[0] for own in members if len(own) == 1]
     gain = np.array([scanner.choline if name in MEMBERS["tcho"] else 1.0 for name in parts])
     true = np.array([conc[name] for name in parts]) * gain
-    present = np.flatnonzero(true > 0)
-    matrix = covariance(parts, quality)
-    scatter = np.clip(rng.standard_normal(len(parts)), -NOISE_REACH, NOISE_REACH)
-    free = true + np.linalg.cholesky(matrix + 1e-12 * np.eye(len(parts))) @ scatter
-    found, bound = np.zeros(len(parts)), np.zeros((len(parts),) * 2)
-    block = np.ix_(present, present)
-    found[present], bound[block] = not_negative(free[present], matrix[block])
+    found, bound = _with_errors(true, covariance(parts, quality), rng)
     rows = np.array([[name in own for name in parts] for own in members], float)
     full = rows @ bound @ rows.T
     sd = np.sqrt(np.maximum(np.diag(full), 0))
@@ -407,6 +400,19 @@ def estimate(
     names = ["+".join(own) for own in members]
     single = dict(zip(parts, (found * scale).tolist(), strict=True))
     return Estimate(names, rows @ found * scale, sd * scale, full / safe[:, None] / safe, single)
+
+
+def _with_errors(
+    true: NDArray, matrix: NDArray, rng: np.random.Generator
+) -> tuple[NDArray, NDArray]:
+    """Draw an estimate, and its covariance; what is not there is not found."""
+    scatter = np.clip(rng.standard_normal(len(true)), -NOISE_REACH, NOISE_REACH)
+    free = true + np.linalg.cholesky(matrix + 1e-12 * np.eye(len(true))) @ scatter
+    found, bound = np.zeros(len(true)), np.zeros(matrix.shape)
+    present = np.flatnonzero(true > 0)
+    block = np.ix_(present, present)
+    found[present], bound[block] = not_negative(free[present], matrix[block])
+    return found, bound
 
 
 def not_negative(free: NDArray, matrix: NDArray) -> tuple[NDArray, NDArray]:

@@ -146,14 +146,6 @@ def real_spectrum(fid: NDArray, places: NDArray) -> NDArray:
     return np.asarray(np.fft.fft(first, 2 * POINTS).real[places])
 
 
-def _mixed(conc: Mapping[str, float], fids: Mapping[str, NDArray]) -> NDArray:
-    """Signals in time, each as strong as its concentration."""
-    total = np.zeros(POINTS, complex)
-    for name, fid in fids.items():
-        total += conc[name] * fid
-    return total
-
-
 def baseline_fid(height: float, frequency: float, rng: np.random.Generator) -> NDArray:
     """Signal in time of what no metabolite explains; its first point is about `height`."""
     fid = np.zeros(POINTS, complex)
@@ -198,11 +190,11 @@ def make_spectrum(
     fwhm, snr, phase = shape
     ppm, places = ppm_axis(frequency, lowest)
     fids = {name: metabolite_fid(name, fwhm, frequency) for name in parts}
-    usual = real_spectrum(_mixed(reference, fids), places).max()
+    usual = real_spectrum(_total(reference, fids), places).max()
     noise = usual / (2 * snr)
     start = HUMP_HEIGHT * usual * np.mean(HUMP_WIDTH) * frequency * DWELL
     base = baseline_fid(float(start), frequency, rng)
-    clean = _mixed(parts, fids)
+    clean = _total(parts, fids)
     rest = rng.standard_normal((2, POINTS)) * noise / np.sqrt(POINTS)
     fid = clean + base + rest[0] + 1j * rest[1]
     baseline = real_spectrum(base, places)
@@ -215,3 +207,7 @@ def make_spectrum(
     curves = Curves(ppm, real_spectrum(fid, places), fit + baseline, baseline, single)
     turned = fid * np.exp(1j * np.deg2rad(phase))
     return Spectrum(turned.astype(np.complex64), curves, round(float(fit.max()) / (2 * noise)))
+
+
+def _total(conc: Mapping[str, float], fids: Mapping[str, NDArray]) -> NDArray:
+    return np.asarray(np.sum([conc[name] * fid for name, fid in fids.items()], axis=0))

@@ -37,9 +37,11 @@ from alsflow.nodes.simulate.cohort import (
     generator,
     head_measures,
     scan_person,
+    scan_person_mrs,
 )
 from alsflow.nodes.simulate.diffusion import make_gradients
 from alsflow.nodes.simulate.functional import slice_times
+from alsflow.nodes.simulate.lcmodel_text import table_text
 from alsflow.nodes.simulate.networks import MODULES, NETWORKS, limit_band, sample_z
 from alsflow.nodes.simulate.spectroscopy import MrsDesign
 from alsflow.nodes.simulate.tracts import MEASURED
@@ -435,13 +437,15 @@ def test_the_example_in_the_repository_is_what_its_command_makes():
     true = true[true["participant_id"] == "sub-01"].set_index("measure")["value"]
     for name, (value, _) in head_measures(head, regions)[0].items():
         assert value == pytest.approx(true[name], rel=1e-3, abs=1e-3)
+    printed = table_text(scan_person_mrs(design, people[0], head).printed)
+    assert (EXAMPLE / "derivatives/lcmodel/sub-01/sub-01.table").read_text() == printed
 
 
 def test_the_truth_of_the_example_is_plausible_and_speaks_of_the_catalogue():
     catalogue = parse_catalogue((EXAMPLE.parent / "workflows/data/measures.toml").read_text())
     true = table(EXAMPLE / "derivatives" / "truth" / "measures.tsv")
-    anatomical = {m.name for m in catalogue.measures.values() if m.stream == "anat"}
-    assert set(true["measure"]) == anatomical
+    scanned = {m.name for m in catalogue.measures.values() if m.stream in ("anat", "mrs")}
+    assert set(true["measure"]) == scanned
     known = [catalogue.measures[name] for name in true["measure"]]
     assert list(true["unit"]) == [measure.unit for measure in known]
     low, high = np.array([(measure.low, measure.high) for measure in known]).T

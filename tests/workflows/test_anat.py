@@ -105,7 +105,7 @@ def finished(tmp_path_factory):
     bids.mkdir()
     for name in ("dataset_description.json", "participants.tsv"):
         shutil.copy(EXAMPLE / name, bids / name)
-    shutil.copytree(EXAMPLE / "sub-01", bids / "sub-01")
+    shutil.copytree(EXAMPLE / "sub-01" / "anat", bids / "sub-01" / "anat")
     code = run(bids, room / "out", room / "work")
     return room, code
 

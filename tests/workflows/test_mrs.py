@@ -35,7 +35,7 @@ DONE = {
 }
 # and words of the flag
 FLAGGED = {
-    "nofit": (people.no_fit, f"no_fit: {NO_FIT}, and no basis set was given"),
+    "nofit": (people.no_fit, f"no_fit: {NO_FIT}, by name or in a mapping"),
     "fatal": (people.fatal, "fit_failed: fatal: LCModel stopped: FATAL FTDATA 1"),
     "cut": (people.cut_table, "fit_failed: truncated: the file ends before its diagnostics"),
     "noise": (people.low_snr, "low_snr: S/N 2 (< 3)"),

@@ -3,11 +3,29 @@
 import numpy as np
 import pytest
 
+from alsflow.nodes.mrs.lcmodel_table import read_table
 from alsflow.nodes.mrs.voxel import box
 from alsflow.nodes.simulate.anatomy import Traits, grow_anatomy, to_template
 from alsflow.nodes.simulate.labels import cut_labels
-from alsflow.nodes.simulate.mrs_scan import count_tissue, from_template, without_atrophy
-from alsflow.nodes.simulate.spectroscopy import BROAD, METABOLITES
+from alsflow.nodes.simulate.lcmodel_text import table_text
+from alsflow.nodes.simulate.mrs_scan import (
+    FOOT_AREA,
+    SD_PLACE,
+    TILT,
+    MrsSubject,
+    count_tissue,
+    from_template,
+    place_voxel,
+    scan_mrs,
+    without_atrophy,
+)
+from alsflow.nodes.simulate.spectroscopy import (
+    BROAD,
+    METABOLITES,
+    Chemistry,
+    MrsDesign,
+    MrsScanner,
+)
 from alsflow.nodes.simulate.spectrum import (
     DWELL,
     LOWEST,
@@ -91,6 +109,13 @@ def person(ball_blueprint):
     return grow_anatomy(ball_blueprint, traits, np.random.default_rng(3))
 
 
+@pytest.fixture(scope="module")
+def labels(person):
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = (-60, -75, -57)
+    return cut_labels(person, (65, 65, 65), affine)
+
+
 def test_a_point_of_the_template_is_found_in_the_person(person):
     for point in ((5.0, -10.0, 8.0), (30.0, 5.0, 20.0), (-20.0, -30.0, 30.0)):
         there = from_template(person, np.array(point))
@@ -99,10 +124,7 @@ def test_a_point_of_the_template_is_found_in_the_person(person):
         np.testing.assert_allclose(back, point, atol=0.01)
 
 
-def test_tissue_is_counted_where_the_voxel_is(person):
-    affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    affine[:3, 3] = (-60, -75, -57)
-    labels = cut_labels(person, (65, 65, 65), affine)
+def test_tissue_is_counted_where_the_voxel_is(person, labels):
     white = box(from_template(person, np.array([5.0, -10.0, 8.0])), np.eye(3), [10, 12, 8])
     assert count_tissue(white, labels) == {"gm": 0.0, "wm": 1.0, "csf": 0.0}
     edge = box(from_template(person, np.array([-32.0, -10.0, 8.0])), np.eye(3), [30, 20, 22])
@@ -118,3 +140,31 @@ def test_tissue_is_counted_where_the_voxel_is(person):
     at = labels.affine[:3, :3] @ points + labels.affine[:3, 3:]
     found = labels.classes.ravel()[inside(at)]
     assert now["gm"] == pytest.approx((found == 9).mean(), abs=0.01)
+
+
+def test_a_long_echo_time_has_the_rows_and_the_range_of_a_long_one(person, labels):
+    subject = MrsSubject(person, labels, Chemistry(USUAL, USUAL))
+    scans = [
+        scan_mrs(subject, design, MrsScanner(), np.random.default_rng(4))
+        for design in (MrsDesign(te=0.16, tm=0.04, sequence="STEAM"), MrsDesign())
+    ]
+    steam, press = (read_table(table_text(scan.printed), "a.table") for scan in scans)
+    assert steam.inputs["echot"] == "160.0"
+    assert steam.inputs["ppmend"] == "1.0"
+    assert "ppmend" not in press.inputs
+    assert (steam.n_rows, press.n_rows) == (26, 35)
+    assert [scan.printed.curves.ppm.min() > 0.99 for scan in scans] == [True, False]
+    np.testing.assert_array_equal(scans[0].voxel.affine, scans[1].voxel.affine)
+    assert scans[0].truth.measures == scans[1].truth.measures
+
+
+def test_operators_differ_a_little(person):
+    voxels = [
+        place_voxel(person, (32.0, 24.0, 20.0), np.random.default_rng(seed)) for seed in range(40)
+    ]
+    centres = np.array([voxel.centre for voxel in voxels])
+    np.testing.assert_allclose(centres.mean(0), from_template(person, FOOT_AREA), atol=1.2)
+    assert np.all(np.abs(centres.std(0) - SD_PLACE) < 0.6)
+    turned = person.world_to_template[:3, :3] @ np.mean([v.affine[:3, :3] for v in voxels], 0)
+    turned /= np.linalg.norm(turned, axis=0)
+    assert np.rad2deg(np.arcsin(turned[2, 1])) == pytest.approx(TILT, abs=3)  # the front is up
