@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from os.path import normpath
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from nipype.pipeline.engine import Node, Workflow
 
 from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.mrs_fit import QuantifyMrs, ReadFit, check_constants
+from alsflow.interfaces.mrs_mapping import MAPPING_NAME
 from alsflow.interfaces.mrs_measures import MeasureMrs
 from alsflow.interfaces.mrs_plan import MrsPlan, check_mrs
 from alsflow.interfaces.mrs_run import RunLCModel, run_inputs
@@ -45,7 +48,7 @@ def init_mrs_stream_wf(visit: Visit, settings: Settings) -> Workflow:
     inputnode = port("inputnode", *ANATOMY, "qc_file")
     outputnode = port("outputnode", *PLACED)
     measure = init_measure_node(plan, visit, settings)
-    ds_mrs = sink("mrs", visit, settings, *_sources(plan, settings))
+    ds_mrs = sink("mrs", visit, settings, *_sources(plan, visit, settings))
     workflow.add_nodes([outputnode])
     workflow.connect([
         (inputnode, measure, [("qc_file", "anat_qc_file")]),
@@ -68,18 +71,26 @@ def check_settings(settings: Settings) -> None:
     check_mrs(mrs.mapping, mrs.basis)
 
 
-def _sources(plan: MrsPlan, settings: Settings) -> list[str]:
-    """BIDS URIs of what is read of a visit: of the dataset, and of the results of LCModel."""
+def _sources(plan: MrsPlan, visit: Visit, settings: Settings) -> list[str]:
+    """BIDS URIs of what is read of a visit: of the dataset, and of the results of LCModel.
+
+    What is not named after the participant may be named after the person: the mapping that says
+    whose it is stands for it.
+    """
     places = {"raw": settings.bids_dir, "lcmodel": results_folder(settings)}
     folders = {name: folder for name, folder in places.items() if folder is not None}
     read = [plan.spectrum, plan.place, plan.water if plan.run else None, *plan.fit_files]
-    found = []
     whole = [Path(normpath(path)) for path in read if path is not None]  # a mapping may say ../
-    for path in dict.fromkeys(whole):
-        near = [name for name, folder in folders.items() if path.is_relative_to(folder)]
-        name = min(near, key=lambda n: len(path.relative_to(folders[n]).parts), default="")
-        found.append(f"bids:{name}:{path.relative_to(folders[name])}" if name else path.name)
-    return found
+    return list(dict.fromkeys(_uri(path, visit, folders) for path in whole))
+
+
+def _uri(path: Path, visit: Visit, folders: Mapping[str, Path]) -> str:
+    near = [name for name, folder in folders.items() if path.is_relative_to(folder)]
+    name = min(near, key=lambda n: len(path.relative_to(folders[n]).parts), default="")
+    inside = path.relative_to(folders[name]) if name else Path(path.name)
+    if not re.search(rf"(^|[/_])sub-{re.escape(visit.participant)}([/_.]|$)", inside.as_posix()):
+        return f"bids:lcmodel:{MAPPING_NAME}"
+    return f"bids:{name}:{inside}" if name else inside.name
 
 
 def _add_place(workflow: Workflow, plan: MrsPlan, settings: Settings) -> None:
