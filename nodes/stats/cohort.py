@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.stats.contradictions import contradictions
+from alsflow.nodes.stats.contradictions import ALIASES, contradictions
 from alsflow.nodes.stats.joining import (
     KEYS,
     PEOPLE,
@@ -223,7 +223,7 @@ def _column(
         clean.unknown |= {
             (*key, name): why for key, why in zip(_visits(text), coded, strict=True) if why
         }
-    if name != columns.site and (name == "age" or is_numeric(cells)):
+    if name != columns.site and (name in ALIASES or is_numeric(cells)):
         values = clean_numbers(cells, name, rows, PEOPLE)
         return pd.Series(values, index=text.index, dtype=float)
     found: list[str] = []
@@ -268,7 +268,9 @@ def _constant(
     """Fill what cannot change between sessions; refuse people for whom it does."""
     filled = values.copy()
     for person, rows in values[values.notna()].groupby(text[PERSON], sort=False):
-        found = {key(value): value for value in rows}
+        found: dict[str, str] = {}
+        for value in rows:
+            found.setdefault(key(value), value)
         if len(found) > 1:
             told = " and ".join(f"'{value}'" for value in found.values())
             raise BadInputError(
