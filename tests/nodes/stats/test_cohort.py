@@ -194,16 +194,24 @@ def test_scores_without_a_session_belong_to_the_first():
     }
 
 
-def test_a_score_in_two_tables_must_agree():
-    text = with_column("alsfrs_r", "40", "n/a", "n/a", "n/a")
-    scores = values(["sub-1", "n/a", 40.0], ["sub-3", "n/a", 30.0], names=("alsfrs_r",))
-    np.testing.assert_array_equal(
-        cohort(text, scores=scores).table["alsfrs_r"], [40, np.nan, 30, np.nan]
+def test_a_score_takes_the_place_of_a_column():
+    text = with_column("alsfrs_r", "41", "n/a", "n/a", "12")
+    text = "\n".join(a + b for a, b in zip(text.split("\n"),
+        (",kings", ",3", ",4A", ",n/a", ",2"), strict=True))  # fmt: skip
+    scores = values(
+        ["sub-1", "n/a", 40.8, 3.0], ["sub-2", "n/a", np.nan, 4.0], ["sub-3", "n/a", 30.0, 2.0],
+        ["sub-4", "n/a", np.nan, np.nan], names=("alsfrs_r", "kings"),
+    )  # fmt: skip
+    found = cohort(text, scores=scores)
+    np.testing.assert_array_equal(found.table["alsfrs_r"], [40.8, np.nan, 30, 12])
+    np.testing.assert_array_equal(found.table["kings"], [3, 4, 2, np.nan])
+    assert "kings is the score, not the column of participants.tsv" in found.notes
+    assert not found.warnings  # 41 is 40.8 rounded
+    text = text.replace(",41", ",44")
+    warning = (
+        "sub-1: alsfrs_r is 44 in participants.tsv, but 40.8 by its items; the latter is used"
     )
-    with pytest.raises(
-        BadInputError, match="alsfrs_r of sub-1 is 41.0 in .* but 40.0 among the sc"
-    ):
-        cohort(text.replace(",40", ",41"), scores=scores)
+    assert warning in cohort(text, scores=scores).warnings
 
 
 def test_a_column_with_the_name_of_a_measure_is_refused():
@@ -351,6 +359,55 @@ def test_a_negative_duration_is_unknown_with_the_reason():
     assert np.isnan(found.table["disease_duration"].iat[0])
     why = "disease_duration of -2 cannot be"
     assert found.unknown == {("sub-1", "n/a", "disease_duration"): why}
+
+
+def test_durations_in_the_other_unit_are_told_once():
+    head = "participant_id,group,site,sex,age,age_at_onset,disease_duration\n"
+    body = "".join(f"sub-{n},ALS,A,M,{60 + n},{57 + n},3\n" for n in range(6))
+    text = head + body + "sub-9,control,A,F,60,,\n"
+    assert cohort(text).warnings == (
+        "disease_duration disagrees with age minus age_at_onset for 6 of 6 people when read in "
+        "months, and agrees when read in years; write its unit as Units in participants.json",
+    )
+    assert not cohort(text, meanings=Meanings(units={"disease_duration": "year"})).warnings
+
+
+def test_unlikely_ages_are_named():
+    assert cohort(BASIC.replace("A,60", "A,6")).warnings == (
+        "sub-1: age 6 lies outside 18 to 100 years",
+    )
+    with pytest.raises(BadInputError, match="sub-1: an age at onset of -3 years cannot be"):
+        cohort(clinical("-3", "n/a"))
+
+
+def test_a_slip_in_a_column_of_numbers_is_no_factor():
+    people = "participant_id,group,site,education\n" + "".join(
+        f"sub-{n},{'ALS' if n % 2 else 'control'},A,{n}\n" for n in range(1, 11)
+    )
+    columns = Columns(covariates=("education",))
+    with pytest.raises(
+        BadInputError, match="sub-7, education: '7y' is not a number; write 7 alone"
+    ):
+        cohort(people.replace(",7\n", ",7y\n"), columns=columns)
+    unused = cohort(people.replace(",7\n", ",7y\n"), columns=Columns(covariates=()))
+    assert unused.table["education"].iat[6] == "7y"
+    assert "no model uses education, so it is kept as words" in unused.notes[0]
+    stages = cohort(
+        with_column("kings", "1", "4A", "4B", "2"), columns=Columns(covariates=("kings",))
+    )
+    assert stages.table["kings"].tolist() == ["1", "4A", "4B", "2"]
+
+
+def test_numbers_in_place_of_text_are_read_alike():
+    frame = table(BASIC).astype({"age": float})
+    frame.loc[3, "age"] = np.nan
+    found = build_cohort(frame, None, None, None, Columns())
+    np.testing.assert_array_equal(found.table["age"], [60, np.nan, 62, 63])
+
+
+def test_decimal_commas_are_noted():
+    text = BASIC.replace(",60,", ',"60,5",')
+    assert cohort(text).notes == ("participants.tsv: decimal commas in age",)
 
 
 def test_nobody_gets_younger():
