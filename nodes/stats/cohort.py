@@ -296,7 +296,7 @@ def _reasons(
 ) -> dict[Visit, str]:
     """Why a row can enter no model."""
     reasons: dict[Visit, str] = {}
-    for row in table.to_dict("records"):
+    for row in table[[*KEYS, *columns.all]].to_dict("records"):
         visit = (row[PERSON], row[SESSION])
         unknown = [name for name in columns.all if pd.isna(row[name])]
         told = [

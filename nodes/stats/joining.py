@@ -113,7 +113,8 @@ def prepare(
     if SESSION in table:
         table[SESSION] = [_session(cell) for cell in table[SESSION]]
         keys = [f"{p} {s}" for p, s in zip(table[PERSON], table[SESSION], strict=True)]
-    table = table[single_rows(table, keys, source, options.dedupe, notes)].copy()
+    kept = single_rows(table, keys, source, options.dedupe, notes)
+    table = table.loc[np.array(kept, dtype=bool)].copy()
     units = options.meanings_of(columns).units
     commas: list[str] = []
     for name in table.columns.difference(KEYS, sort=False):
@@ -131,7 +132,8 @@ def prepare(
 
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:
     """Table of clean text, also where it was given with numbers."""
-    return table.apply(lambda column: column.map(cell_text).astype(object))
+    cells = {name: [cell_text(value) for value in table[name]] for name in table.columns}
+    return pd.DataFrame(cells, index=table.index, columns=table.columns, dtype=object)
 
 
 def _session(cell: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from alsflow.nodes.errors import BadInputError
@@ -109,7 +110,8 @@ def clean_people(
     notes: list[str] = []
     ids = identifiers(table["participant_id"], source)
     kept = single_rows(table, ids, source, dedupe, notes)
-    table, ids = table[kept], [person for person, keep in zip(ids, kept, strict=True) if keep]
+    ids = [person for person, keep in zip(ids, kept, strict=True) if keep]
+    table = table.loc[np.array(kept, dtype=bool)]
     clean = pd.DataFrame(index=ids)
     group = clean_groups(table[columns.group], columns, ids, source)
     clean[columns.group] = list(group.labels)

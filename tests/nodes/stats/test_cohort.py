@@ -143,6 +143,13 @@ def test_sessions_stand_before_the_person():
     assert people.factors == ("sex",)
 
 
+def test_a_dataset_without_sessions_files():
+    empty = pd.DataFrame(columns=["participant_id", "session_id"], dtype=object)
+    assert set(build_cohort(table(BASIC), empty, None, None, Columns()).table["session_id"]) == {
+        "n/a"
+    }
+
+
 def test_people_and_sessions_in_one_table():
     text = "participant_id,session_id,group,site,age,sex\n" + "".join(
         f"sub-1,{n},{group},A,{60 + n},{sex}\n"
