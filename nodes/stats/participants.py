@@ -42,7 +42,7 @@ class Columns:
     """Columns of ``participants.tsv`` that the models use."""
 
     group: str = "group"
-    reference: str = "control"
+    reference: str = "control"  # empty: a study without a group to compare with
     site: str = "site"  # empty: one centre, no site term
     covariates: tuple[str, ...] = ("age", "sex")
     case: str = ""  # group compared with the reference; empty: ALS, or the only other one
@@ -279,7 +279,7 @@ def clean_groups(column: pd.Series, columns: Columns, rows: Sequence[str], sourc
     counts = Counter(label for label in labels if label is not None)
     controls = _meant(counts, columns.reference, CONTROL_WORDS)
     found = ", ".join(f"'{label}' ({n})" for label, n in sorted(counts.items())) or "nothing"
-    if not controls:
+    if not controls and columns.reference:
         raise BadInputError(
             f"column {columns.group} of {source} holds {found}, but nobody of the "
             f"reference group '{columns.reference}'; name it as reference under [group] in the "
@@ -289,17 +289,17 @@ def clean_groups(column: pd.Series, columns: Columns, rows: Sequence[str], sourc
     cases = _meant(counts, columns.case or case, PATIENT_WORDS if columns.case else frozenset())
     merged = dict.fromkeys(controls, columns.reference) | dict.fromkeys(cases, case)
     groups = [None if label is None else merged.get(label, label) for label in labels]
+    compared = f"neither {case} nor {columns.reference}" if columns.reference else f"not {case}"
     others = {
-        row: f"{columns.group} is {label}, neither {case} nor {columns.reference}"
+        row: f"{columns.group} is {label}, {compared}"
         for row, label in zip(rows, groups, strict=True)
         if label not in (None, case, columns.reference)
     }
     if others:
         left = Counter(label for label in groups if label not in (None, case, columns.reference))
         several = ", ".join(f"{label} ({n})" for label, n in sorted(left.items()))
-        notes.append(
-            f"{columns.group}: {case} is compared with {columns.reference}; left out: {several}"
-        )
+        versus = f"{case} is compared with {columns.reference}" if columns.reference else case
+        notes.append(f"{columns.group}: {versus}; left out: {several}")
     return Groups(tuple(groups), case, columns.reference, others, tuple(notes))
 
 

@@ -257,6 +257,16 @@ def test_three_groups_say_which_two_are_compared():
         cohort(text.replace("ALS", "PMA"))
 
 
+def test_patients_alone_need_no_reference():
+    text = BASIC.replace("control", "ALS")
+    with pytest.raises(BadInputError, match="nobody of the reference group 'control'"):
+        cohort(text)
+    found = cohort(text + "sub-5,PLS,A,60,M\n", columns=Columns(reference=""))
+    assert (found.case, found.reference) == ("ALS", "")
+    assert found.reasons == {("sub-5", "n/a"): "group is PLS, not ALS"}
+    assert found.notes == ("group: ALS; left out: PLS (1)",)
+
+
 @pytest.mark.parametrize(
     ("cells", "levels", "expected"),
     [
