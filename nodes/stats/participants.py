@@ -188,7 +188,7 @@ def single_rows(
     repeated = {key: places for key, places in rows.items() if len(places) > 1}
     cells = table.drop(columns=["participant_id", "session_id"], errors="ignore")
     for key, places in repeated.items():
-        differing = [name for name in cells if cells[name].iloc[places].nunique() > 1]
+        differing = [str(n) for n in cells if cells[n].iloc[places].nunique() > 1]
         if differing:
             name = differing[0]
             told = " and ".join(

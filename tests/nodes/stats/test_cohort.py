@@ -85,16 +85,24 @@ def test_a_mapped_column_stands_before_one_of_the_same_name():
     assert "group is taken from diagnosis; its own group is left out" in found.notes[0]
 
 
+def test_columns_that_are_named_the_wrong_way_round():
+    text = BASIC.replace("age", "swap").replace("site", "age").replace("swap", "site")
+    found = cohort(text, mapping={"age": "site", "site": "age"})
+    assert found.table["age"].tolist() == [60, 61, 62, 63]
+    assert found.table["site"].tolist() == ["A", "A", "B", "B"]
+    assert not found.notes
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
         (BASIC.replace("age", "years"), {}, r"no column age \(it has .*\[columns\] age = "),
-        (BASIC, {"mapping": {"age": "alter"}}, None),  # its own column will do
         (
-            BASIC.replace("age", "Alter"),
+            BASIC,
             {"mapping": {"age": "Years"}},
-            "no column age .'Years' un",
+            "no column 'Years', from which .columns. takes age",
         ),
+        (BASIC, {"mapping": {"fvc": "FVC"}}, None),  # no model needs it
         (BASIC.replace("participant_id", "ID"), {}, "participants.tsv has no column participant_"),
         (
             BASIC,
@@ -106,7 +114,8 @@ def test_a_mapped_column_stands_before_one_of_the_same_name():
 )
 def test_absent_columns_are_named_with_the_mend(text, options, message):
     if message is None:
-        assert len(cohort(text, **options).table) == 4
+        notes = ("no table has the column 'FVC', from which [columns] takes fvc",)
+        assert cohort(text, **options).notes == notes
         return
     with pytest.raises(BadInputError, match=message):
         cohort(text, **options)
@@ -213,6 +222,7 @@ def test_a_score_takes_the_place_of_a_column():
     np.testing.assert_array_equal(found.table["alsfrs_r"], [40.8, np.nan, 30, 12])
     np.testing.assert_array_equal(found.table["kings"], [3, 4, 2, np.nan])
     assert "kings is the score, not the column of participants.tsv" in found.notes
+    assert "kings" not in found.factors
     assert not found.warnings  # 41 is 40.8 rounded
     text = text.replace(",41", ",44")
     warning = (
