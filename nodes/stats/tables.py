@@ -163,11 +163,11 @@ def _require_even(rows: Mapping[int, Sequence[str]], width: int, source: str) ->
     if not wrong:
         return
     line, n = next(iter(wrong.items()))
-    hint = (
-        "; a name for the first column may be missing"
-        if set(wrong.values()) == {width + 1}
-        else ""
-    )
+    hint = ""
+    if set(lengths.values()) == {width + 1}:
+        hint = "; a name for the first column may be missing"
+    elif len(wrong) == len(rows) and n > width:
+        hint = "; the first line has to name the columns, without a title above it"
     raise BadInputError(
         f"{source}, line {line}: {n} cells under {width} column names{hint}; give every line one "
         "cell for each column, and n/a where a value is unknown"
