@@ -21,7 +21,7 @@ SumsOfSquares = Literal[1, 2, 3]
 
 @dataclass(frozen=True)
 class TermTest:
-    """One term of a model against the model without it (what else is left in depends on `kind`)."""
+    """One term of a model against the same model without it."""
 
     term: str
     kind: int  # type of the sums of squares: 1, 2 or 3

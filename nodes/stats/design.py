@@ -181,7 +181,7 @@ class Design:
             others = [name for name, v in self.variables.items() if v.levels and name not in at]
             counts = self.rows.groupby(others).size() if others else pd.Series({(): 1})
             keys = grid[others].itertuples(index=False, name=None)
-            sizes = [counts.get(key if len(others) > 1 else key[0], 0) for key in keys]  # type: ignore[call-overload]
+            sizes = [counts.get(key if len(others) > 1 else key[0], 0) for key in keys]
             shares = np.array(sizes) / sum(sizes) if others else np.ones(1)
         else:
             raise BadInputError(f"weights are 'equal' or 'proportional', not '{weights}'")
@@ -406,11 +406,11 @@ def _levels(
     if not len(table):
         raise NotEstimableError("nobody has this measure")
     present = set(table[name])
-    odd = [person for person, label in table[name].items() if declared and label not in declared]
-    if odd:
-        raise BadInputError(
-            f"{odd[0]}: {name} is '{table[name][odd[0]]}', which is none of {', '.join(declared)}"
-        )
+    for person, label in table[name].items():
+        if declared and label not in declared:
+            raise BadInputError(
+                f"{person}: {name} is '{label}', which is none of {', '.join(declared)}"
+            )
     found = tuple(level for level in (declared or sorted(present)) if level in present)
     absent = [level for level in declared if level not in present]
     if absent and len(found) > 1:
@@ -500,7 +500,7 @@ def cell_means(
     design = _assemble(table, (":".join(left), *covariates), variables, "")
     require_cells(design.matrix, design.rows, {name: variables[name].levels for name in left})
     require_rank(design.matrix, design.terms, design.rows)
-    require_df(*design.matrix.shape, min_df)
+    require_df(len(table), design.matrix.shape[1], min_df)
     sizes = [len(variables[name].levels) for name in left]
     contrasts = {
         ":".join(np.array(left)[list(key)]) or "average": np.pad(
@@ -532,10 +532,8 @@ def cell_contrasts(sizes: Sequence[int]) -> dict[tuple[int, ...], NDArray[np.flo
         for chosen in combinations(range(len(sizes)), size):
             weights = np.ones((1, 1))
             for position, k in enumerate(sizes):
-                part = (
-                    -np.diff(np.eye(k), axis=0) if position in chosen else np.full((1, k), 1 / k)
-                )
-                weights = np.kron(weights, part)
+                steps, mean = -np.diff(np.eye(k), axis=0), np.full((1, k), 1 / k)
+                weights = np.kron(weights, steps if position in chosen else mean)
             found[chosen] = weights
     return found
 

@@ -40,7 +40,7 @@ def estimable(matrix: NDArray[np.float64], contrast: NDArray[np.float64]) -> boo
 
 
 def null_space(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(p - rank, p) combinations of the columns of `matrix` (n, p), at unit length, that vanish."""
+    """(p - rank, p) combinations of the unit-length columns of `matrix` (n, p) that vanish."""
     scale = np.linalg.norm(matrix, axis=0)
     scale[scale == 0] = 1.0
     _, sizes, rows = np.linalg.svd(matrix / scale, full_matrices=True)

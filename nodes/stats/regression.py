@@ -271,10 +271,9 @@ def contrast_test(
     NotEstimableError
         If the rows of the model do not determine the contrast.
     """
-    weights = np.atleast_2d(
-        fit.design.contrast(contrast) if isinstance(contrast, str) else contrast
-    )
-    label = name or (contrast if isinstance(contrast, str) else "contrast")
+    if isinstance(contrast, str):
+        name, contrast = name or contrast, fit.design.contrast(contrast)
+    label, weights = name or "contrast", np.atleast_2d(contrast)
     if not estimable(fit.design.matrix, weights):
         raise NotEstimableError(f"the contrast {label} is not determined by these people")
     goal = weights @ fit.estimate
