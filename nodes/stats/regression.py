@@ -294,6 +294,30 @@ def contrast_test(
     return ContrastTest(label, *single, f, q, fit.df, float(stats.f.sf(f, q, fit.df)))
 
 
+def added_variable(fit: LinearFit, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points of a partial regression plot: what the others leave of one column and of the outcome.
+
+    Parameters
+    ----------
+    fit : LinearFit
+        Least squares.
+    column : str
+        A column of the design.
+
+    Returns
+    -------
+    x, y : (n,) array
+        Residuals in the units of the column and of the outcome; the least-squares line through
+        them has the slope of `column` in the model and no intercept.
+    """
+    if column not in fit.design.columns:
+        raise BadInputError(f"the model {fit.model} has no column '{column}'")
+    at = fit.design.columns.index(column)
+    others, own = np.delete(fit.design.matrix, at, axis=1), fit.design.matrix[:, at]
+    q, _ = np.linalg.qr(others)
+    return own - q @ (q.T @ own), fit.values - q @ (q.T @ fit.values)
+
+
 def fit_by_site(fit: LinearFit, site: str) -> tuple[LinearFit, Mapping[str, float]]:
     """Generalised least squares with one residual variance per site, by REML [1]_.
 

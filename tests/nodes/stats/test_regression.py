@@ -8,6 +8,7 @@ import statsmodels.formula.api as smf
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.design import NotEstimableError, cell_means, make_design
 from alsflow.nodes.stats.regression import (
+    added_variable,
     contrast_test,
     fit_by_site,
     fit_linear,
@@ -153,6 +154,16 @@ def test_variance_by_site_needs_people():
         fit_by_site(fit_table(table, "y", "group + site"), "site")
     with pytest.raises(NotEstimableError, match="site is not in the model"):
         fit_by_site(fit_table(table.assign(site="A"), "y", "group"), "site")
+
+
+def test_a_partial_regression_plot_has_the_slope_and_the_residuals_of_the_model():
+    fit = fit_table(cohort(), "y", "group + site + age")
+    x, y = added_variable(fit, "age")
+    slope = float(x @ y / (x @ x))
+    assert slope == pytest.approx(fit.estimate[fit.design.columns.index("age")])
+    np.testing.assert_allclose(y - slope * x, fit.residuals, atol=1e-12)
+    with pytest.raises(BadInputError, match="y ~ group .* has no column 'weight'"):
+        added_variable(fit, "weight")
 
 
 def test_missing_values_are_refused_by_name_or_left_out_by_name():
