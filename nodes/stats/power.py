@@ -67,7 +67,7 @@ def two_group_power(d: float, n_case: float, n_reference: float, alpha: float = 
 
 def sample_size(
     d: float, *, power: float = POWER, ratio: float = 1.0, alpha: float = ALPHA,
-    inflation: float = 1.0, lost_df: int = 0,
+    inflation: float = 1.0, lost_df: float = 0,
 ) -> float:  # fmt: skip
     """People in the case group that find `d` with `power`; not rounded, NaN beyond 10 million.
 
@@ -79,7 +79,7 @@ def sample_size(
         People of reference per case.
     inflation : float
         Factor of the variance of the difference, for groups spread unevenly over sites.
-    lost_df : int
+    lost_df : float
         Degrees of freedom taken by site and covariates.
     """
     _require(power, alpha)
@@ -200,7 +200,7 @@ def plan_from_data(
     df = float(free if df is None else df)
     ratio = n_reference / n_case
     settings = {"power": power, "alpha": alpha, "inflation": (scale / plain) ** 2,
-                "lost_df": max(0, round(free - df)), "ratio": ratio}  # fmt: skip
+                "lost_df": max(0.0, free - df), "ratio": ratio}  # fmt: skip
     smallest = detectable_difference(scale, df, power=power, alpha=alpha)
     return Planned(
         n_case=n_case,

@@ -208,14 +208,15 @@ def rank_test(case: ArrayLike, reference: ArrayLike) -> RankTest:
     _require_any(x, y)
     corrected = stats.mannwhitneyu(x, y, method="asymptotic")
     plain = stats.mannwhitneyu(x, y, method="asymptotic", use_continuity=False)
-    u, p = float(corrected.statistic), float(corrected.pvalue)
+    u, z = float(corrected.statistic), _rank_z(float(corrected.statistic), x, y)
+    p = float(corrected.pvalue) if np.isfinite(z) else NAN
     exact = len(np.unique([*x, *y])) == len(x) + len(y) and len(x) * len(y) <= EXACT_MAX
     p_exact = float(stats.mannwhitneyu(x, y, method="exact").pvalue) if exact else NAN
     return RankTest(
         u=u,
         p=p_exact if exact else p,
         exact=exact,
-        z=_rank_z(u, x, y),
+        z=z,
         p_corrected=p,
         p_uncorrected=float(plain.pvalue),
         p_exact=p_exact,
@@ -266,6 +267,7 @@ def rank_biserial(case: ArrayLike, reference: ArrayLike) -> Effect:
 def levene(groups: Sequence[ArrayLike], center: str = "median") -> FTest:
     """Levene's test of equal variances; with `center` median it is that of Brown-Forsythe."""
     samples = [known(values) for values in groups]
+    _require_any(*samples)
     n, k = sum(map(len, samples)), len(samples)
     middle = np.median if center == "median" else np.mean
     away = [np.abs(x - middle(x)) for x in samples]
