@@ -6,7 +6,8 @@ import pytest
 from scipy import integrate, stats
 
 from alsflow.nodes.stats.counts import fisher_exact
-from alsflow.nodes.stats.two_groups import cohen_d, t_test
+from alsflow.nodes.stats.design import NotEstimableError
+from alsflow.nodes.stats.two_groups import cohen_d, compare_groups, t_test
 from alsflow.tests.nodes.stats.agreement_compare import (
     compare,
     found,
@@ -64,6 +65,28 @@ def test_no_analysis_is_left_out(rows):
     assert sum(row.n for row in rows.values()) == 4150
     skipped = {row.analysis: row.skipped for row in rows.values() if row.skipped}
     assert skipped == {"B1_groupdiff_hedges": 2, "B1_groupdiff_cohen": 2}  # d = 0, measure ad
+
+
+@pytest.mark.parametrize(
+    ("file", "outcome", "message"),
+    [
+        ("constant_column", "const", "the value is 3.25 for all 104 people"),
+        ("constant_column", "all_na", "nobody of the group ALS has this measure"),
+        ("tiny_n6", "fa", "6 people in 2 groups leave 4 degrees of freedom"),
+    ],
+)
+def test_tables_that_cannot_answer_are_refused(folder, file, outcome, message):
+    table = pd.read_csv(folder / "nasty" / f"{file}.csv")
+    with pytest.raises(NotEstimableError, match=message):
+        compare_groups(table[outcome], table["group"], case="ALS", reference="HC")
+
+
+def test_nearly_constant_values_are_compared_and_the_normality_is_not(folder):
+    table = pd.read_csv(folder / "nasty" / "constant_column.csv")
+    found = compare_groups(table["almost_const"], table["group"], case="ALS", reference="HC",
+                           test="auto")  # fmt: skip
+    assert found.test == "mannwhitney"
+    assert [bool(one.reason) for one in found.normality] == [False, True]
 
 
 def test_few_values_have_more_room_than_a_millionth(folder):

@@ -112,6 +112,8 @@ def test_what_cannot_be_told_is_refused(table):
         correlate(table.tail(6), "fa", "taps")
     with pytest.raises(NotEstimableError, match="degrees of freedom"):
         partial_correlation(table.tail(10), "fa", "taps", covariates=["age"], factors=["site"])
+    with pytest.raises(BadInputError, match="sex of sub-00 is '[FM]', which is no number"):
+        partial_correlation(table, "fa", "taps", covariates=["sex"])
     with pytest.raises(BadInputError, match="no column md"):
         correlate(table, "fa", "md")
     with pytest.raises(BadInputError, match="fa cannot be correlated and held"):

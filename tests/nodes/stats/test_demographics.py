@@ -161,7 +161,17 @@ def test_printed_totals_are_checked():
     assert check_counts("El Escorial", [11, 19, 9, 12], 52, 1) == ""
 
 
+def test_values_of_a_group_that_cannot_have_them_are_told(people):
+    people.loc[["sub-20", "sub-21"], "months"] = 12.0
+    assert made(people).checks == (
+        "months: 2 people of HC have a value that only ALS can have",
+    )  # fmt: skip
+
+
 def test_refusals(people):
+    with pytest.raises(BadInputError, match="age of sub-03 is '61,5', which is no number"):
+        made(people.astype({"age": object}).assign(
+            age=lambda t: t["age"].where(t.index != "sub-03", "61,5")))  # fmt: skip
     with pytest.raises(BadInputError, match="no column height"):
         made(people, numbers=["height"])
     with pytest.raises(NotEstimableError, match="nobody is of the group AD"):

@@ -104,6 +104,16 @@ def test_plans_of_a_registry():
     assert found.loc["fa", "detectable"] > edge * 0.01
 
 
+def test_plans_are_of_people_and_of_groups():
+    row = {"analysis": "a", "outcome": "fa", "measure": "n/a", "kind": "groups", "n_case": 20,
+           "n_control": 20, "df": 38, "estimate": 1.0, "se": 0.5, "residual_sd": 1.6,
+           "pseudoreplicated": False}  # fmt: skip
+    others = [row, row | {"kind": "correlation"}, row | {"pseudoreplicated": True}]
+    found = power_table(pd.DataFrame(others))
+    assert list(found["outcome"]) == ["fa"]
+    assert list(found["analysis"]) == ["a"]
+
+
 def test_no_spread_no_power():
     with pytest.raises(BadInputError, match="two people in each group"):
         plan_from_data(residual_sd=0.0, n_case=5, n_reference=5, estimate=1.0)
