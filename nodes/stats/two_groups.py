@@ -252,7 +252,8 @@ def hedges_g(case: ArrayLike, reference: ArrayLike) -> Effect:
 def rank_biserial(case: ArrayLike, reference: ArrayLike) -> Effect:
     """P(case > reference) - P(case < reference); limits by Fisher's z as in effectsize [1]_.
 
-    In simulation the limits hold the truth in .93 to .94 of cases, not .95.
+    The limits held the truth in 93.5 % of 1500 simulated cohorts of 25 and 25 half a standard
+    deviation apart; other settings were not tried.
 
     References
     ----------
