@@ -25,6 +25,7 @@ TESTS = {
     "classify": ("logistic", "lda"),
 }
 SQUARES = (1, 2, 3)
+CATALOGUE = "catalogue"  # family: every measure's own, as measures.toml declares it
 GROUP = "group"  # this word stands for the column of the groups, whatever its name
 SCORES = "clinical"  # stream of the catalogue that holds clinical scores
 PREFIXES = ("family", "stream", "score")
@@ -56,7 +57,7 @@ class Analysis:
     by: str = GROUP  # column whose two levels are compared
     levels: tuple[str, ...] = ()  # of `by`: first minus second; default case and reference
     time: str = "months"  # longitudinal: column of the time since the first visit
-    family: str = ""  # of the correction; default the name
+    family: str = ""  # of the correction; default the name; "catalogue": each measure's own
     correction: str = "fdr"
     mode: str = "sound"
     sound: str = ""  # of an analysis in paper mode: name of the sound one to print beside
