@@ -13,6 +13,7 @@ from scipy.special import gammaln
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.design import NotEstimableError
 
+Labels = Sequence[str] | NDArray[np.object_]
 NAN = float("nan")
 LEVEL = 0.95  # confidence
 EXPECTED_MIN = 5  # count below which the chi-squared approximation is doubted (Cochran's rule)
@@ -54,13 +55,12 @@ class Proportion:
 
 
 def cross_table(
-    rows: Sequence[str], columns: Sequence[str], row_levels: Sequence[str],
-    column_levels: Sequence[str],
-) -> NDArray[np.int64]:  # fmt: skip
+    rows: Labels, columns: Labels, row_levels: Sequence[str], column_levels: Sequence[str]
+) -> NDArray[np.int64]:
     """(r, c) counts of two (n,) sequences of labels; labels of no level are left out."""
     left, right = np.asarray(rows, dtype=object), np.asarray(columns, dtype=object)
-    return np.array([[int(((left == a) & (right == b)).sum()) for b in column_levels]
-                     for a in row_levels], dtype=np.int64)  # fmt: skip
+    counts = [[((left == a) & (right == b)).sum() for b in column_levels] for a in row_levels]
+    return np.array(counts, dtype=np.int64)
 
 
 def chi_squared(table: ArrayLike, *, yates: bool = False) -> ChiSquared:
