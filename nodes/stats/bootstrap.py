@@ -114,7 +114,8 @@ def strata_of(table: pd.DataFrame, *columns: str) -> NDArray[np.intp]:
         raise BadInputError(
             f"{' or '.join(columns)} of {unknown[0]} is not known ({len(unknown)} such people)"
         )
-    return table.groupby(list(columns), sort=True).ngroup().to_numpy()
+    codes: NDArray[np.intp] = np.asarray(table.groupby(list(columns)).ngroup(), dtype=np.intp)
+    return codes
 
 
 def _rows_of(strata: ArrayLike) -> list[NDArray[np.intp]]:

@@ -128,7 +128,7 @@ def fit_combat(
     values = _require_values(table, labels)
     design = np.hstack([np.eye(len(sites))[codes], covariates])
     _require_rank(design, len(sites), coding, kept, labels)
-    beta = np.linalg.lstsq(design, values, rcond=None)[0]
+    beta = np.asarray(np.linalg.lstsq(design, values, rcond=None)[0], dtype=float)
     sd = np.sqrt(np.mean((values - design @ beta) ** 2, axis=0))
     _require_varying(table, values, sd)
     mean, slopes = counts / len(values) @ beta[: len(sites)], beta[len(sites) :]

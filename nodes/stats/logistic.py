@@ -104,7 +104,7 @@ def fit_logistic(
     coding = learn_coding(table)
     X, y = with_intercept(coding.matrix(table)), np.asarray(positive, dtype=float)
     names = ("intercept", *coding.names)
-    _require_fittable(X, y, names)
+    require_fittable(X, y, names)
     beta = estimate(X, y, method, names=names)
     log_likelihood = _log_likelihood(X @ beta, y)
     share = y.mean()
@@ -228,9 +228,10 @@ def _newton(
     return None
 
 
-def _require_fittable(
+def require_fittable(
     X: NDArray[np.float64], y: NDArray[np.float64], names: tuple[str, ...]
 ) -> None:
+    """Refuse one group, too few people, constant and redundant columns of `X` by name."""
     n, p = X.shape
     if y.min() == y.max():
         raise NotEstimableError(f"all {n} people are of one group; a logistic model needs both")
@@ -355,17 +356,23 @@ def _coefficients(
     ):
         limits = np.array([found.estimate, found.low, found.high]) / spread[index]
         sd = float(X[:, index].std(ddof=1)) if name in coding.columns else math.nan
+        ratio, scaled = _ratios(limits), _ratios(limits * sd)
         rows.append(
             Coefficient(
-                name,
-                float(limits[0]),
-                found.se / float(spread[index]),
-                *limits[1:].tolist(),
-                found.z,
-                found.p,
-                *_ratios(limits),
-                sd,
-                *_ratios(limits * sd),
+                name=name,
+                estimate=float(limits[0]),
+                se=found.se / float(spread[index]),
+                ci_low=float(limits[1]),
+                ci_high=float(limits[2]),
+                z=found.z,
+                p=found.p,
+                odds_ratio=ratio[0],
+                odds_ratio_low=ratio[1],
+                odds_ratio_high=ratio[2],
+                sd=sd,
+                odds_ratio_sd=scaled[0],
+                odds_ratio_sd_low=scaled[1],
+                odds_ratio_sd_high=scaled[2],
             )
         )
     return tuple(rows)
