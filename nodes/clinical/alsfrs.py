@@ -10,6 +10,7 @@ from alsflow.nodes.clinical.score import (
     Given,
     Scale,
     Score,
+    Status,
     add_up,
     is_unknown,
     items_missing,
@@ -53,6 +54,7 @@ KINGS_ITEMS = ("speech", "salivation", "swallowing", "handwriting", "cutting", "
                "dyspnea", "respiratory_insufficiency")  # fmt: skip
 MITOS_ITEMS = ("speech", "swallowing", "handwriting", "dressing", "walking", "dyspnea",
                "respiratory_insufficiency")  # fmt: skip
+NO_GASTROSTOMY = " (add a column gastrostomy with yes or no, or items 5a and 5b)"
 YES = frozenset({"1", "yes", "y", "true"})
 NO = frozenset({"0", "no", "n", "false"})
 
@@ -190,7 +192,7 @@ def decline_rate(
         notes.append(
             f"{duration:g} months since onset: a point more or less changes the rate much"
         )
-    status = "flagged" if notes else "ok"
+    status: Status = "flagged" if notes else "ok"
     return Score("decline_rate", rate, unit, 2, 2, status, "; ".join(notes), DECLINE_SOURCE, label)
 
 
@@ -225,10 +227,11 @@ def kings_stage(visit: Alsfrs, at_least_1: bool = False, died: bool = False) -> 
     items = visit.items
     absent = [item for item in KINGS_ITEMS if math.isnan(items[item])]
     absent += ["gastrostomy"] if visit.gastrostomy is None else []
+    hint = NO_GASTROSTOMY if visit.gastrostomy is None else ""
     counts = (len(KINGS_ITEMS) + 1 - len(absent), len(KINGS_ITEMS) + 1)
     label = "5" if died else _kings_label(visit)
     if label is None:
-        return missing("kings", "1", counts, items_missing(absent), KINGS_SOURCE)
+        return missing("kings", "1", counts, items_missing(absent) + hint, KINGS_SOURCE)
     if label == "0" and at_least_1:
         reason = "stage 0 by the items, set to 1 for a person who has the diagnosis"
         return Score("kings", 1.0, "1", *counts, "flagged", reason, KINGS_SOURCE, "1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alsflow.nodes.clinical.score import (
     SIDES,
@@ -38,6 +38,8 @@ CMAP_SOURCE = (
 )
 NERVES = ("median", "ulnar", "peroneal", "tibial")
 AMPLITUDE = Scale(0, 60, whole=False, unit="mV")
+Z = Scale(-20, 20, whole=False)
+Z_SUM = Scale(-80, 80, whole=False)
 CMAP_FEWEST = 3  # nerves of a side from which a mean may stand for the fourth, where asked for
 FVC_SOURCE = "share of the predicted forced vital capacity"
 NHANES_SOURCE = "Hankinson et al. 1999, Am J Respir Crit Care Med 159:179-187, doi:10.1164/ajrccm.159.1.9712108"  # noqa: E501
@@ -83,25 +85,31 @@ def mrc_scores(
     names = [f"{movement}_{side}" for movement in movements for side in SIDES] + list(midline)
     _refuse_signs(numbers, names, who)
     values = read_items(numbers, dict.fromkeys(names, scale), "MRC scale", who)
-    scores = [_grades("mrc_sum", values, prorate)]
-    highest = GRADE.high * len(values)
-    what = "MRC sum"
-    scores[0] = or_given(
-        scores[0], given.get("total"), Scale(0, highest, whole=not grades), what, who
-    )
-    for side in SIDES:
-        ours = {name: value for name, value in values.items() if name.endswith(f"_{side}")}
-        score = _grades(f"mrc_sum_{side}", ours, prorate)
+    scores = []
+    for side in ("", *SIDES):
+        ending = f"_{side}" if side else ""
+        ours = {name: grade for name, grade in values.items() if name.endswith(ending)}
         limit = Scale(0, GRADE.high * len(ours), whole=not grades)
-        scores.append(or_given(score, given.get(f"total_{side}"), limit, f"{what} {side}", who))
+        what = f"MRC sum {side} of {len(ours)} grades (clinical.mrc_movements)".replace("  ", " ")
+        score = _grades(f"mrc_sum{ending}", ours, prorate)
+        scores.append(or_given(score, given.get(f"total{ending}"), limit, what, who))
+    scores[0] = sum_of_sides(scores[0], scores[1], scores[2])
+    highest = GRADE.high * len(values)
     n = scores[0].n_items_valid
     return (*scores, Score("mrc_max", highest, "1", n, len(values), source=MRC_SOURCE))
 
 
+def sum_of_sides(both: Score, left: Score, right: Score) -> Score:
+    """`both` from left and right where only these were given, without items."""
+    given = left.value + right.value
+    if both.n_items_valid or not math.isnan(both.value) or math.isnan(given):
+        return both
+    return replace(both, value=given, status="ok", reason="left and right as given, added up")
+
+
 def _grades(name: str, values: Mapping[str, float], prorate: bool) -> Score:
     spare = int(MRC_SPARE * len(values)) if prorate else 0
-    score = add_up(name, values, MRC_SOURCE, spare=spare)
-    return score
+    return add_up(name, values, MRC_SOURCE, spare=spare)
 
 
 def _refuse_signs(numbers: Given, names: Sequence[str], who: str) -> None:
@@ -188,22 +196,24 @@ def cmap_scores(
     """
     nerves = tuple(norms) or NERVES
     spare = max(0, len(nerves) - CMAP_FEWEST) if prorate else 0
-    sides, values = {}, {}
+    sides: list[Score] = []
+    values: dict[str, float] = {}
     for side in SIDES:
         ours = {f"{n}_{side}": _z(given, n, side, norms.get(n), who) for n in nerves}
-        sides[side] = add_up(f"cmap_z_{side}", ours, CMAP_SOURCE, spare=min(spare, 1))
+        score = add_up(f"cmap_z_{side}", ours, CMAP_SOURCE, spare=min(spare, 1))
+        what = f"sum of z scores, {side}"
+        sides.append(or_given(score, given.get(f"total_{side}"), Z_SUM, what, who))
         values |= ours
-    both = add_up("cmap_z_sum", values, CMAP_SOURCE)
-    if prorate and all(score.status != "missing" for score in sides.values()):
-        both = add_up("cmap_z_sum", values, CMAP_SOURCE, spare=2)
-    scores = [*sides.values(), both]
+    whole = prorate and all(score.status != "missing" for score in sides)
+    both = add_up("cmap_z_sum", values, CMAP_SOURCE, spare=2 if whole else 0)
+    scores = [*sides, sum_of_sides(both, *sides)]
     return tuple(_say_no_norms(score, given, norms) for score in scores)
 
 
 def _z(given: Given, nerve: str, side: str, norm: Norm | None, who: str) -> float:
     name = f"{nerve}_{side}"
     amplitude = read_item(given.get(name), AMPLITUDE, f"amplitude {name}", who)
-    z = read_item(given.get(f"z_{name}"), Scale(-20, 20, whole=False), f"z score of {name}", who)
+    z = read_item(given.get(f"z_{name}"), Z, f"z score of {name}", who)
     if not math.isnan(z):
         return z
     return math.nan if norm is None else (amplitude - norm.mean) / norm.sd
