@@ -140,7 +140,7 @@ def _hc3(fit: LinearFit) -> dict[str, object]:
 
 
 def _interaction(question: Question, rows: Rows, values: np.ndarray) -> float:
-    """p of group by site; NaN where some cell is empty or there is one site."""
+    """P of group by site; NaN where some cell is empty or there is one site."""
     if not question.site:
         return float("nan")
     group = two_levels(question.sample, question.analysis)[0]
@@ -152,7 +152,7 @@ def _interaction(question: Question, rows: Rows, values: np.ndarray) -> float:
 
 
 def _without_outliers(question: Question, rows: Rows) -> float:
-    """p of the same model without the rows that were flagged; NaN where there are none."""
+    """P of the same model without the rows that were flagged; NaN where there are none."""
     if not rows.outliers:
         return float("nan")
     flagged = {word.rpartition(" (")[0] for word in rows.outliers}

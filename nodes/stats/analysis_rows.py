@@ -39,7 +39,7 @@ class Question:
         """Factors of the model that are no words, so that they enter as categories."""
         sample = self.sample
         named = [name for name in self.covariates if name in sample.factors]
-        found: dict[str, tuple[str, ...]] = {name: () for name in named}
+        found: dict[str, tuple[str, ...]] = dict.fromkeys(named, ())
         if self.site:
             found[self.site] = ()
         if sample.group in self.covariates:

@@ -178,7 +178,7 @@ def vif(matrix: NDArray[np.float64], terms: Sequence[str]) -> dict[str, tuple[fl
     kept = [i for i, term in enumerate(terms) if term != INTERCEPT and ":" not in term]
     names = [terms[i] for i in kept]
     if len(kept) < 2:
-        return {name: (1.0, 1) for name in names}
+        return dict.fromkeys(names, (1.0, 1))
     correlation = np.corrcoef(matrix[:, kept], rowvar=False)
     singular = np.linalg.svd(correlation)[1].min() < RANK_MIN
     found = {}

@@ -23,6 +23,8 @@ TESTS = {
     "groups": ("glm", "welch", "student", "mannwhitney", "auto"),
     "correlation": ("pearson", "spearman", "partial"),
     "classify": ("logistic", "lda"),
+    "demographics": ("welch", "student", "mannwhitney", "auto"),
+    "longitudinal": ("auto", "slope", "intercept"),
 }
 SQUARES = (1, 2, 3)
 CATALOGUE = "catalogue"  # family: every measure's own, as measures.toml declares it
@@ -200,7 +202,7 @@ def _check_kind(analysis: Analysis, where: _Where) -> None:
         raise where.error("levels", "names two labels: the first minus the second is estimated")
     if analysis.by != GROUP and not analysis.levels:
         raise where.error("levels", f"is missing: name the two labels of {analysis.by}")
-    simple = analysis.test in ("welch", "student", "mannwhitney", "auto")
+    simple = kind == "groups" and analysis.test != TESTS["groups"][0]
     if simple and (analysis.covariates or analysis.site != "none"):
         raise where.error(
             "test",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.stats.plan import nearest
+from alsflow.nodes.stats.plan import Analysis, nearest
 from alsflow.nodes.stats.printed_numbers import read_printed
 
 ALPHA = 0.05  # below which a published result was called significant
@@ -40,7 +40,6 @@ class Table:
     where: str
     cells: pd.DataFrame  # text; short names in the columns outcome and predictor
     cell: str = ""  # how one cell of the paper's table is written
-    side: str = ""  # what {side} of the names is in this table
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,10 @@ class Paper:
     tables: Mapping[str, Table]
     checks: tuple[Mapping[str, Any], ...]
 
-    def column(self, short: str, table: Table) -> str:
-        """Column of the cohort table that a short name stands for."""
+    def columns(self, short: str) -> tuple[str, str]:
+        """Columns that a short name stands for: of a side, and of both sides together."""
         name = self.names.get(short, short)
-        return name.replace("{side}", table.side) if table.side else name
+        return name, name.replace("{side}", "both")
 
     def label(self, short: str) -> str:
         """Words of a short name: its own, or those of its parts."""
@@ -81,8 +80,7 @@ def parse_paper(text: str, source: str) -> Paper:
                 )
         cells = pd.DataFrame(item["rows"], columns=columns, dtype=object)
         rest = {key: item[key] for key in ("kind", "title", "where")}
-        optional = {key: item[key] for key in ("cell", "side") if key in item}
-        tables[item["id"]] = Table(id=item["id"], cells=cells, **rest, **optional)
+        tables[item["id"]] = Table(item["id"], cells=cells, cell=item.get("cell", ""), **rest)
     return Paper(
         title=declared["title"],
         names=declared["names"],
@@ -108,7 +106,11 @@ def find_table(papers: Mapping[str, Paper], reference: str) -> tuple[Paper, Tabl
 
 
 def beside(
-    tests: pd.DataFrame, paper: Paper, table: Table, analysis: str, sound: str = ""
+    tests: pd.DataFrame,
+    paper: Paper,
+    table: Table,
+    reproduced: Sequence[str],
+    sound: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Published values of one table beside those obtained.
 
@@ -118,10 +120,10 @@ def beside(
         The registry.
     paper, table
         What is printed, of the kind groups, regression or correlation.
-    analysis : str
-        Analysis that reproduces the paper's model.
-    sound : str
-        Analysis with the sound model, if there is one.
+    reproduced : sequence of str
+        Analyses that reproduce the paper's model.
+    sound : sequence of str
+        Analyses with the sound model.
 
     Returns
     -------
@@ -130,8 +132,72 @@ def beside(
         in the printed units, the same of the sound model, n of both and a verdict in words.
     """
     return pd.DataFrame(
-        [_beside(cells, tests, paper, table, analysis, sound) for cells in _records(table)]
+        [_beside(cells, tests, paper, table, reproduced, sound) for cells in _records(table)]
     )
+
+
+def published_tables(
+    tests: pd.DataFrame, analyses: Sequence[Analysis], papers: Mapping[str, Paper]
+) -> dict[str, pd.DataFrame]:
+    """Every published table that the analyses name, beside what was obtained.
+
+    Returns
+    -------
+    tables : dict
+        By ``paper.table``, in the order of the analyses; demographics are left to
+        `demographics_beside`.
+    """
+    found = {}
+    for reference in dict.fromkeys(one.published for one in analyses if one.published):
+        paper, table = find_table(papers, reference)
+        if table.kind not in OBTAINED:
+            continue
+        own = [one for one in analyses if one.published == reference]
+        sound = [one.sound for one in own if one.sound]
+        found[reference] = beside(tests, paper, table, [one.name for one in own], sound)
+    return found
+
+
+def demographics_beside(
+    paper: Paper, table: Table, obtained: pd.DataFrame, groups: Mapping[str, str]
+) -> pd.DataFrame:
+    """Published table of demographics beside the obtained one.
+
+    Parameters
+    ----------
+    paper, table
+        What is printed; the column ``variable`` names columns of the cohort table, a level after
+        a colon.
+    obtained : DataFrame
+        Rows of `demographics.Demographics`.
+    groups : mapping
+        From printed columns to the obtained groups: ``{"patients": "ALS"}``.
+    """
+    rows = []
+    for cells in _records(table):
+        variable, _, level = cells["variable"].partition(":")
+        row: dict[str, object] = {"row": cells["row"]}
+        found = obtained[obtained["variable"] == variable]
+        if level:
+            found = found[found["level"].astype(str) == level]
+        for printed, group in groups.items():
+            row[f"published_{printed}"] = cells.get(printed, "")
+            row[f"obtained_{printed}"] = "" if found.empty else _described(found.iloc[0], group)
+        row["published_p"] = cells.get("p", "")
+        row["obtained_p"] = "" if found.empty else number_text(found.iloc[0]["p"], "p")
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _described(row: pd.Series, group: str) -> str:
+    """Text of one cell of a table of demographics."""
+    if row["kind"] == "count":
+        count = row.get(f"count_{group}")
+        return "" if pd.isna(count) else f"{int(count)} of {int(row[f'n_{group}'])}"
+    mean, sd, n = (row.get(f"{name}_{group}") for name in ("mean", "sd", "n"))
+    if mean is None or sd is None or pd.isna(mean):
+        return ""
+    return f"{mean:.2f} ± {sd:.2f} (n = {int(n or 0)})"
 
 
 def _records(table: Table) -> list[dict[str, str]]:
@@ -143,28 +209,28 @@ def _beside(
     tests: pd.DataFrame,
     paper: Paper,
     table: Table,
-    analysis: str,
-    sound: str,
+    reproduced: Sequence[str],
+    sound: Sequence[str],
 ) -> dict[str, object]:
     keys = [key for key in ("outcome", "predictor") if key in cells]
     row: dict[str, object] = {key: paper.label(cells[key]) for key in keys}
     row |= {f"published_{k}": v for k, v in cells.items() if k not in (*keys, "spread")}
-    found = _found(tests, cells, paper, table, analysis)
+    found = _found(tests, cells, paper, reproduced)
     row |= _obtained("obtained", found, cells, paper, table)
     if sound:
-        other = _found(tests, cells, paper, table, sound)
+        other = _found(tests, cells, paper, sound)
         row |= _obtained("sound", other, cells, paper, table)
     return row | {"verdict": verdict(cells, found, table.kind)}
 
 
 def _found(
-    tests: pd.DataFrame, cells: Mapping[str, str], paper: Paper, table: Table, analysis: str
+    tests: pd.DataFrame, cells: Mapping[str, str], paper: Paper, analyses: Sequence[str]
 ) -> pd.Series | None:
     """Row of the registry for a printed row, if it was tested."""
-    rows = tests[(tests["analysis"] == analysis) & (tests["status"] == "tested")]
+    rows = tests[tests["analysis"].isin(list(analyses)) & (tests["status"] == "tested")]
     for key in ("outcome", "predictor"):
         if key in cells:
-            rows = rows[rows[key] == paper.column(cells[key], table)]
+            rows = rows[rows[key].isin(paper.columns(cells[key]))]
     return None if rows.empty else rows.iloc[0]
 
 
