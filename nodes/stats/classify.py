@@ -166,18 +166,12 @@ def classify(
         prepare(
             rows[list(features)], sites, rows[list(recipe.remove)], parts == part, part, recipe
         )
-        for part in dict.fromkeys(sorted(parts.tolist()))
+        for part in sorted(set(parts.tolist()))
     ]
-    score, cutoff = _out_of_fold(prepared, truth, recipe)
-    predictions = pd.DataFrame(
-        {"site": sites, "fold": parts, "positive": truth, "score": score, "cutoff": cutoff,
-         "called": score >= cutoff}, index=rows.index,
-    )  # fmt: skip
+    predictions = _predict(prepared, truth, sites, parts, recipe)
     p, failed = float("nan"), 0
     if permutations:
-        p, failed = _permutation_p(
-            prepared, truth, sites, area(score, truth), recipe, _needed(rng), permutations
-        )
+        p, failed = _permutation_p(prepared, predictions, recipe, _needed(rng), permutations)
     return Classification(
         model=f"{case} ~ {' + '.join(features)}; {recipe.sentence()}",
         scheme=scheme,
@@ -191,7 +185,7 @@ def classify(
         excluded=excluded,
         n_imputed=n_imputed,
         predictions=predictions,
-        roc=roc(score, truth, direction="high"),
+        roc=roc(predictions["score"], truth, direction="high"),
         within_site=_within(predictions) if site else None,
         accuracy=accuracy(predictions["called"], truth),
         sites=tuple(_site_score(str(name), of) for name, of in predictions.groupby("site")),
@@ -199,6 +193,27 @@ def classify(
         permutations=permutations,
         permutations_failed=failed,
         notes=tuple(_notes(scheme, recipe)),
+    )
+
+
+def _predict(
+    prepared: list[Fold],
+    truth: NDArray[np.bool_],
+    sites: pd.Series,
+    parts: NDArray[np.str_],
+    recipe: Recipe,
+) -> pd.DataFrame:
+    score, cutoff = _out_of_fold(prepared, truth, recipe)
+    return pd.DataFrame(
+        {
+            "site": sites,
+            "fold": parts,
+            "positive": truth,
+            "score": score,
+            "cutoff": cutoff,
+            "called": score >= cutoff,
+        },
+        index=sites.index,
     )
 
 
@@ -374,19 +389,15 @@ def _fit_and_score(
 
 def _permutation_p(
     prepared: list[Fold],
-    truth: NDArray[np.bool_],
-    sites: pd.Series,
-    found: float,
+    predictions: pd.DataFrame,
     recipe: Recipe,
     rng: np.random.Generator,
     permutations: int,
 ) -> tuple[float, int]:
-    """Share of permutations, the identity among them, whose pooled area is at least `found`."""
-    fold_of = np.empty(len(truth), dtype=int)
-    for number, fold in enumerate(prepared):
-        fold_of[fold.test] = number
-    site_codes = np.unique(sites.to_numpy(dtype=str), return_inverse=True)[1]
-    cells = np.unique(np.stack([fold_of, site_codes]), axis=1, return_inverse=True)[1].ravel()
+    """Share of permutations, the identity among them, whose pooled area is at least that found."""
+    truth = predictions["positive"].to_numpy(dtype=bool)
+    found = area(predictions["score"].to_numpy(), truth)
+    cells = predictions.groupby(["fold", "site"]).ngroup().to_numpy()
     rows = [np.flatnonzero(cells == cell) for cell in np.unique(cells)]
     reached = failed = 0
     for _ in range(permutations):
