@@ -293,31 +293,30 @@ def with_points(
     rows = _row_names(cells, labels)
     plain = [cell.strip().replace("\u2212", "-") for cell in cells]
     places = [f"{source}, {row}, {cells.name}" for row in rows]
-    known = {at: cell for at, cell in zip(places, plain, strict=True) if not is_missing(cell)}
-    commas = {at: cell for at, cell in known.items() if COMMA.fullmatch(cell)}
-    points = {at: cell for at, cell in known.items() if "." in cell and POINT.fullmatch(cell)}
+    known = [(at, cell) for at, cell in zip(places, plain, strict=True) if not is_missing(cell)]
+    commas = [(at, cell) for at, cell in known if COMMA.fullmatch(cell)]
+    points = [(at, cell) for at, cell in known if "." in cell and POINT.fullmatch(cell)]
     if points and not commas and decimal in (",", "?"):
         _refuse_doubtful(points, ", because other columns have decimal commas")
     if not commas:
         return cells
     if points:
-        at, cell = next(iter(commas.items()))
-        other, point = next(iter(points.items()))
+        (at, cell), (other, point) = commas[0], points[0]
         raise BadInputError(
             f"{at}: '{cell}' has a decimal comma, but '{point}' ({other}) has a decimal point; "
             "write one of them throughout"
         )
-    if not all(COMMA.fullmatch(cell) or WHOLE.fullmatch(cell) for cell in known.values()):
+    if not all(COMMA.fullmatch(cell) or WHOLE.fullmatch(cell) for _, cell in known):
         return cells  # words or faults; `number` names the latter
     if decimal != ",":
         _refuse_doubtful(commas)
     return cells.str.strip().str.replace(",", ".", regex=False)
 
 
-def _refuse_doubtful(cells: Mapping[str, str], why: str = "") -> None:
+def _refuse_doubtful(cells: Sequence[tuple[str, str]], why: str = "") -> None:
     """Refuse a column whose every decimal sign could also part thousands."""
-    if all(map(THOUSANDS.fullmatch, cells.values())):
-        at, cell = next(iter(cells.items()))
+    if all(THOUSANDS.fullmatch(cell) for _, cell in cells):
+        at, cell = cells[0]
         fraction, whole = cell.replace(",", "."), re.sub("[.,]", "", cell)
         raise BadInputError(
             f"{at}: '{cell}' may be {fraction} or {whole}{why}; write it without "
