@@ -432,9 +432,18 @@ def _number(column: pd.Series, name: str, centre: bool) -> Variable:
 
 
 def _require_estimable(design: Design, group: str, site: str, min_df: int) -> None:
+    """Main effects first: an interaction cannot be the mend of what they lack."""
     n, p = design.matrix.shape
     if n < p:
         require_df(n, p, min_df)
+    question = None
+    if group in design.variables and len(design.variables[group].levels) == 2:
+        first, second = design.variables[group].levels
+        question = design.mean_row({group: first}) - design.mean_row({group: second})
+    main = [":" not in term for term in design.terms]
+    terms = [term for term, alone in zip(design.terms, main, strict=True) if alone]
+    asked = None if question is None else question[main]
+    require_rank(design.matrix[:, main], terms, design.rows, asked, group=group, site=site)
     for term in design.term_columns:
         factors = {
             name: design.variables[name].levels
@@ -443,10 +452,6 @@ def _require_estimable(design: Design, group: str, site: str, min_df: int) -> No
         }
         if len(factors) > 1:
             require_cells(design.matrix, design.rows, factors)
-    question = None
-    if group in design.variables and len(design.variables[group].levels) == 2:
-        first, second = design.variables[group].levels
-        question = design.mean_row({group: first}) - design.mean_row({group: second})
     require_rank(design.matrix, design.terms, design.rows, question, group=group, site=site)
     require_df(n, p, min_df)
 
