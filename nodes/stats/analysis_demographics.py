@@ -13,6 +13,7 @@ from alsflow.nodes.stats.registry import TESTED
 from alsflow.nodes.stats.sample import complete, factor_names, two_levels
 from alsflow.nodes.stats.tables import MISSING
 
+STAGES = ("kings", "mitos", "el_escorial", "awaji", "gold_coast")  # numbers that name a class
 USUAL = ("sex", "age")  # described where no outcomes are named
 
 
@@ -21,7 +22,7 @@ def ask_demographics(question: Question, names: Sequence[str]) -> list[Answer]:
     sample, analysis = question.sample, question.analysis
     group, case, reference = two_levels(sample, analysis)
     chosen = [name for name in names or _usual(question) if name != group]
-    counts = factor_names(sample, chosen)
+    counts = [*factor_names(sample, chosen), *(name for name in chosen if name in STAGES)]
     numbers = [name for name in chosen if name not in counts]
     found = demographics(
         question.table,
@@ -63,7 +64,7 @@ def _within(
 
 def _answer(question: Question, own: pd.Series, group: str, levels: tuple[str, str]) -> Answer:
     rows = complete(question.table, [question.outcome, group])
-    row = first_row(question, rows) | group_counts(rows, group, levels, question.sample.site)
+    row = first_row(question, rows) | group_counts(question, rows, (group, *levels))
     case, reference = levels
     row |= {
         "test": own["test"] or MISSING,

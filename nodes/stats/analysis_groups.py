@@ -37,12 +37,12 @@ BOTH_WEIGHTS = ("equal", "proportional")
 
 def ask_groups(question: Question) -> Answer:
     """Difference of one measure between two groups, by the test that the analysis names."""
-    group, case, reference = two_levels(question.sample, question.analysis)
-    needed = [question.outcome, group, *question.covariates]
+    levels = two_levels(question.sample, question.analysis)
+    needed = [question.outcome, levels[0], *question.covariates]
     needed += [question.site] if question.site else []
     rows = complete(question.table, needed, [question.outcome], question.site)
     row = first_row(question, rows)
-    row |= group_counts(rows, group, (case, reference), question.sample.site)
+    row |= group_counts(question, rows, levels)
     try:
         if question.analysis.test != "glm":
             return _simple(question, rows, row)

@@ -14,9 +14,10 @@ from alsflow.nodes.stats.diagnostics import diagnose
 from alsflow.nodes.stats.plan import CATALOGUE, SIDE, Analysis
 from alsflow.nodes.stats.registry import TESTED, blank_row
 from alsflow.nodes.stats.regression import LinearFit
-from alsflow.nodes.stats.sample import Rows, Sample, cells
+from alsflow.nodes.stats.sample import Rows, Sample, cells, missing_cells
 from alsflow.nodes.stats.tables import MISSING
 
+Levels = tuple[str, str, str]  # column of the groups, case, reference
 PAPER_NOTE = "reproduces the published model, including its pseudoreplication"
 
 
@@ -111,14 +112,17 @@ def first_row(question: Question, rows: Rows, **known: object) -> dict[str, obje
     return row | known
 
 
-def group_counts(rows: Rows, group: str, levels: tuple[str, str], site: str) -> dict[str, object]:
-    """Numbers of rows in both groups, and per site."""
+def group_counts(question: Question, rows: Rows, levels: Levels) -> dict[str, object]:
+    """Numbers of rows in both groups, and per site; `levels`: column, case and reference."""
+    group, case, reference = levels
+    site, pair = question.sample.site, (case, reference)
     counts = rows.table[group].value_counts()
     return {
-        "contrast": f"{levels[0]} - {levels[1]}",
-        "n_case": int(counts.get(levels[0], 0)),
-        "n_control": int(counts.get(levels[1], 0)),
-        "n_per_site": cells(rows.table, site, group, levels),
+        "contrast": f"{case} - {reference}",
+        "n_case": int(counts.get(case, 0)),
+        "n_control": int(counts.get(reference, 0)),
+        "n_per_site": cells(rows.table, site, group, pair),
+        "missing_per_site": missing_cells(question.table, rows.table, site, group, pair),
     }
 
 

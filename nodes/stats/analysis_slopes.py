@@ -55,7 +55,7 @@ def _rows(question: Question) -> Rows:
 
 def _groups(question: Question, rows: Rows) -> dict[str, object]:
     sample = question.sample
-    counts = group_counts(rows, sample.group, (sample.case, sample.reference), sample.site)
+    counts = group_counts(question, rows, (sample.group, sample.case, sample.reference))
     return counts | {"contrast": MISSING}
 
 

@@ -148,6 +148,7 @@ def beside(
 
 
 def records(table: Table) -> list[dict[str, str]]:
+    """Rows of a table, as text by column."""
     return [{str(k): str(v) for k, v in row.items()} for row in table.cells.to_dict("records")]
 
 
