@@ -66,6 +66,7 @@ def _answer(question: Question, own: pd.Series, group: str, levels: tuple[str, s
     rows = complete(question.table, [question.outcome, group])
     row = first_row(question, rows) | group_counts(question, rows, (group, *levels))
     case, reference = levels
+    case_mean, control_mean = (_number(own, f"mean_{label}") for label in levels)
     row |= {
         "test": own["test"] or MISSING,
         "statistic": own["statistic"] or MISSING,
@@ -73,15 +74,15 @@ def _answer(question: Question, own: pd.Series, group: str, levels: tuple[str, s
         "t": float(own["value"]) if own["statistic"] == "t" else float("nan"),
         "df": float(own["df"]),
         "p": float(own["p"]),
+        "estimate": case_mean - control_mean,
         "effect": "standardised mean difference",
         "effect_size": float(own["smd"]),
-        "case_mean": _number(own, f"mean_{case}"),
+        "case_mean": case_mean,
         "case_sd": _number(own, f"sd_{case}"),
-        "control_mean": _number(own, f"mean_{reference}"),
+        "control_mean": control_mean,
         "control_sd": _number(own, f"sd_{reference}"),
         "model": f"{question.outcome} by {group}",
     }
-    row["estimate"] = row["case_mean"] - row["control_mean"]
     if pd.isna(own["p"]):
         return Answer(row | {"status": MISSING, "reason": own["note"] or "not tested"})
     notes = (str(own["note"]),) if own["note"] else ()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alsflow.nodes.stats.catalogue import Catalogue, Measure
-from alsflow.nodes.stats.design import NotEstimableError
+from alsflow.nodes.stats.design import Design, NotEstimableError
 from alsflow.nodes.stats.diagnostics import diagnose
 from alsflow.nodes.stats.plan import CATALOGUE, SIDE, Analysis
 from alsflow.nodes.stats.registry import TESTED, blank_row
@@ -34,6 +34,7 @@ class Question:
     site: str = ""  # column of the centres, where the model has one
     covariates: tuple[str, ...] = ()
     why_missing: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    designs: dict[tuple[bool, tuple[object, ...]], Design] = field(default_factory=dict)  # shared
 
     @property
     def levels(self) -> dict[str, tuple[str, ...]]:
@@ -129,13 +130,13 @@ def group_counts(question: Question, rows: Rows, levels: Levels) -> dict[str, ob
 def _missing(question: Question, rows: Rows) -> str:
     """Who is missing and why, those with the same reason together."""
     people: dict[str, list[str]] = {}
-    for person in question.table.index.difference(rows.table.index, sort=False):
+    names = [question.outcome, question.predictor, question.site, *question.covariates]
+    known = [name for name in dict.fromkeys(names) if name and name in question.table]
+    lost = question.table.loc[~question.table.index.isin(rows.table.index), known].isna()
+    for person, gaps in lost.iterrows():
         why = question.why_missing.get((str(person), question.outcome), "")
         if not why:
-            names = [question.outcome, question.predictor, question.site, *question.covariates]
-            gaps = [n for n in names if n and n in question.table and
-                    pd.isna(question.table.at[person, n])]  # fmt: skip
-            why = f"no {' and '.join(gaps)}" if gaps else "not in the model"
+            why = f"no {' and '.join(lost.columns[gaps])}" if gaps.any() else "not in the model"
         people.setdefault(why, []).append(str(person))
     return "; ".join(f"{', '.join(who)}: {why}" for why, who in people.items()) or MISSING
 

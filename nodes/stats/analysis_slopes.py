@@ -177,9 +177,9 @@ def ask_correlation(question: Question) -> Answer:
         row |= {"n": rows.n, "n_people": rows.n_people, "n_missing": rows.n_missing}
         row |= _groups(question, rows)
     row |= _correlation_numbers(chosen) | _beside(found)
-    row["model"] = f"{question.outcome} with {question.predictor}"
+    given_words = f" given {' + '.join(chosen.given)}" if chosen.given else ""
+    row["model"] = f"{question.outcome} with {question.predictor}{given_words}"
     if chosen.given:
-        row["model"] += f" given {' + '.join(chosen.given)}"
         row["coding"] = chosen.coding or MISSING
     return Answer(answered(row), fit=chosen)
 

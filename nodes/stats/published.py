@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -272,7 +272,7 @@ def in_papers_shape(
     return wide.reset_index()
 
 
-def _cell_text(row: Mapping[str, Any], table: Table, which: str) -> str:
+def _cell_text(row: Mapping[Hashable, Any], table: Table, which: str) -> str:
     marks = {}
     for name in OBTAINED[table.kind]:
         value = row.get(f"{which}_{name}", "")

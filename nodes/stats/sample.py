@@ -89,6 +89,13 @@ def first_visits(sample: Sample) -> Sample:
     return replace(sample, table=table.set_index(PERSON, drop=False).rename_axis(None))
 
 
+def all_visits(sample: Sample) -> Sample:
+    """The same sample with its rows called ``sub-01 ses-a``."""
+    keys = zip(sample.table[PERSON], sample.table[SESSION], strict=True)
+    names = pd.Index([f"{person} {session}" for person, session in keys])
+    return replace(sample, table=sample.table.set_index(names))
+
+
 def choose_people(sample: Sample, analysis: Analysis) -> pd.DataFrame:
     """Rows of the people whom an analysis is about."""
     table = sample.table
