@@ -19,119 +19,77 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alsflow.nodes.stats.design import MIN_DF, NotEstimableError
+from alsflow.nodes.stats.estimability import NotEstimableError
 from alsflow.nodes.stats.estimates import LEVEL, Estimate, estimate
-from alsflow.nodes.stats.mixed import MIN_GROUPS, require_full_rank
+from alsflow.nodes.stats.mixed import MIN_GROUPS
+from alsflow.nodes.stats.regression import LinearFit
 
 Array = NDArray[np.float64]
 
 LEVERAGE_LEFT = 1e-10  # eigenvalue of I - H of a cluster that counts as none (generalised inverse)
+FEW_CLUSTERS = 50  # below which HC1 with z is said to be too sure
 
 
-@dataclass(frozen=True, eq=False)
-class ClusteredFit:
-    """Least squares, with the covariance of independent rows and of independent clusters."""
+@dataclass(frozen=True)
+class ClusterRobust:
+    """The coefficients of one least-squares fit, tested with rows clustered by person."""
 
     n: int  # rows
     n_clusters: int
-    df_residual: int
-    columns: tuple[str, ...]
-    coefficients: Array  # (p,)
-    residual_sd: float
-    r2: float
-    loglik: float
-    independent: tuple[Estimate, ...]  # rows as if independent, t on n - p
-    hc1: tuple[Estimate, ...]  # clustered, z
-    cr2: tuple[Estimate, ...]  # clustered, t with Satterthwaite's df
+    hc1: tuple[Estimate, ...]  # z
+    cr2: tuple[Estimate, ...]  # t with Satterthwaite's df
+    notes: tuple[str, ...]
 
     def effect(self, name: str, kind: str = "cr2") -> Estimate:
-        """One coefficient; `kind` is ``independent``, ``hc1`` or ``cr2``."""
-        kinds = {"independent": self.independent, "hc1": self.hc1, "cr2": self.cr2}
-        return kinds[kind][self.columns.index(name)]
+        """One coefficient; `kind` is ``cr2`` or ``hc1``."""
+        return next(one for one in getattr(self, kind) if one.name == name)
 
 
-def fit_clustered(
-    values: Array,
-    fixed: Array,
-    columns: Sequence[str],
-    clusters: Sequence[str] | NDArray,
-    level: float = LEVEL,
-    unit: str = "people",
-) -> ClusteredFit:
-    """Fit ``values ~ fixed`` by least squares, rows clustered.
+def cluster_robust(fit: LinearFit, level: float = LEVEL, unit: str = "people") -> ClusterRobust:
+    """Standard errors of a least-squares fit whose rows are clustered by ``design.people``.
 
     Parameters
     ----------
-    values : (n,) array
-        Outcome, its own unit.
-    fixed : (n, p) array
-        Design matrix with its intercept, columns named by `columns`.
-    clusters : (n,) labels
-        Person of each row.
+    fit : LinearFit
+        Least squares on rows (visits, sides).
+    unit : str
+        What a cluster is, in messages.
+
+    Raises
+    ------
+    NotEstimableError
+        With fewer than `MIN_GROUPS` clusters.
     """
-    values, fixed = np.asarray(values, dtype=float), np.asarray(fixed, dtype=float)
-    labels, codes = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-    _require(values, fixed, columns, len(labels), unit)
-    n, p = fixed.shape
-    lengths = np.linalg.norm(fixed, axis=0)
-    bread = np.linalg.inv(fixed.T / lengths[:, None] @ (fixed / lengths))
-    bread = bread / np.outer(lengths, lengths)
-    coefficients = bread @ (fixed.T @ values)
-    residual = values - fixed @ coefficients
-    coefficients = coefficients + bread @ (fixed.T @ residual)  # one step of refinement
-    residual = values - fixed @ coefficients
-    rss = float(residual @ residual)
-    plain = np.sqrt(np.diag(bread) * rss / (n - p))
-    hc1 = _hc1_errors(fixed, bread, residual, codes)
-    cr2, dfs = _cr2_errors(fixed, bread, residual, codes)
-    kinds = [(plain, np.full(p, n - p)), (hc1, np.full(p, np.inf)), (cr2, dfs)]
-    tested = [
-        tuple(
-            estimate(*row, level=level)
-            for row in zip(columns, coefficients, errors, df, strict=True)
+    labels, codes = np.unique(np.asarray(fit.design.people), return_inverse=True)
+    if len(labels) < MIN_GROUPS:
+        raise NotEstimableError(
+            f"{len(labels)} {unit} are too few for a standard error clustered by them; at least "
+            f"{MIN_GROUPS} are needed"
         )
-        for errors, df in kinds
-    ]
-    return ClusteredFit(
-        n=n,
+    fixed = fit.design.matrix
+    lengths = np.linalg.norm(fixed, axis=0)
+    triangle = np.linalg.inv(np.linalg.qr(fixed / lengths)[1]) / lengths[:, None]
+    bread = triangle @ triangle.T
+    hc1 = _hc1_errors(fixed, bread, fit.residuals, codes)
+    cr2, dfs = _cr2_errors(fixed, bread, fit.residuals, codes)
+    few = f"HC1 with z is too sure with {len(labels)} {unit}; use CR2"
+    return ClusterRobust(
+        n=fit.n,
         n_clusters=len(labels),
-        df_residual=n - p,
-        columns=tuple(columns),
-        coefficients=coefficients,
-        residual_sd=float(np.sqrt(rss / (n - p))),
-        r2=float(1 - rss / ((values - values.mean()) ** 2).sum()),
-        loglik=float(-n / 2 * (np.log(2 * np.pi * rss / n) + 1)),
-        independent=tested[0],
-        hc1=tested[1],
-        cr2=tested[2],
+        hc1=_tests(fit, hc1, np.full(len(dfs), np.inf), level),
+        cr2=_tests(fit, cr2, dfs, level),
+        notes=(few,) if len(labels) < FEW_CLUSTERS else (),
     )
 
 
-def _require(
-    values: Array, fixed: Array, columns: Sequence[str], clusters: int, unit: str
-) -> None:
-    n, p = fixed.shape
-    if not (np.isfinite(values).all() and np.isfinite(fixed).all()):
-        raise NotEstimableError("a clustered model was given missing values; drop those rows")
-    if np.ptp(values) <= 1e-12 * np.abs(values).max():
-        raise NotEstimableError(f"the outcome is {values[0]:g} in all {n} rows")
-    require_full_rank(fixed, columns)
-    if clusters < MIN_GROUPS:
-        raise NotEstimableError(
-            f"{clusters} {unit} are too few for a standard error clustered by them; at least "
-            f"{MIN_GROUPS} are needed"
-        )
-    if n - p < MIN_DF:
-        raise NotEstimableError(
-            f"{n} rows for {p} coefficients leave {n - p} residual degrees of freedom; at least "
-            f"{MIN_DF} are needed"
-        )
+def _tests(fit: LinearFit, errors: Array, dfs: Array, level: float) -> tuple[Estimate, ...]:
+    rows = zip(fit.design.columns, fit.estimate, errors, dfs, strict=True)
+    return tuple(estimate(name, value, se, df, level) for name, value, se, df in rows)
 
 
 def _hc1_errors(fixed: Array, bread: Array, residual: Array, codes: NDArray) -> Array:

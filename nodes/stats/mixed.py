@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, stats
 
-from alsflow.nodes.stats.design import MIN_DF, RANK_MIN, NotEstimableError
+from alsflow.nodes.stats.design import Design
+from alsflow.nodes.stats.estimability import MIN_DF, NotEstimableError, entangled
 from alsflow.nodes.stats.estimates import LEVEL, Estimate, JointTest, estimate
 from alsflow.nodes.stats.profiled import (
     BOUNDARY,
@@ -213,6 +214,35 @@ def fit_mixed(
     return _assemble(problem, theta, promised, columns, random_columns, labels, unit)
 
 
+def fit_mixed_design(
+    values: Array,
+    design: Design,
+    slope: Array | None = None,
+    slope_name: str = "slope",
+    *,
+    reml: bool = True,
+) -> MixedFit:
+    """Mixed model of a design whose rows share people: ``(1 | person)`` or ``(slope | person)``.
+
+    Parameters
+    ----------
+    values : (n,) array
+        Outcome of each row.
+    design : Design
+        Fixed part; its `people` are the groups.
+    slope : (n,) array, optional
+        Number with a slope of its own for each person (months), correlated with the intercept.
+    """
+    if slope is None:
+        return fit_mixed(values, design.matrix, design.columns, design.people, reml=reml)
+    slope = np.asarray(slope, dtype=float)
+    random = np.column_stack([np.ones(len(slope)), slope])
+    names = ("intercept", slope_name)
+    return fit_mixed(
+        values, design.matrix, design.columns, design.people, random, names, reml=reml
+    )
+
+
 def _require(
     values: Array,
     fixed: Array,
@@ -228,7 +258,7 @@ def _require(
         raise NotEstimableError("a mixed model was given missing values; drop those rows first")
     if np.ptp(values) <= 1e-12 * np.abs(values).max():
         raise NotEstimableError(f"the outcome is {values[0]:g} in all {n} rows")
-    require_full_rank(fixed, columns)
+    _require_full_rank(fixed, columns)
     if g < MIN_GROUPS:
         raise NotEstimableError(
             f"{g} {unit} cannot fix a variance between {unit}; at least {MIN_GROUPS} are needed, "
@@ -282,21 +312,12 @@ def _require_slopes(
         )
 
 
-def require_full_rank(fixed: Array, columns: Sequence[str]) -> None:
+def _require_full_rank(fixed: Array, columns: Sequence[str]) -> None:
     """Refuse fixed effects of which one is a combination of the others, by name."""
-    lengths = np.linalg.norm(fixed, axis=0)
-    if (lengths == 0).any():
+    guilty = entangled(fixed, columns)
+    if guilty:
         raise NotEstimableError(
-            f"{columns[int(np.argmin(lengths))]} is 0 in all {len(fixed)} rows; leave it out"
-        )
-    _, sizes, rows = np.linalg.svd(fixed / lengths, full_matrices=True)
-    sizes = np.pad(sizes, (0, fixed.shape[1] - len(sizes)))
-    null = rows[sizes < RANK_MIN]
-    if len(null):
-        loads = np.abs(null).max(axis=0) > 1e-6
-        names = [name for name, hit in zip(columns, loads, strict=True) if hit]
-        raise NotEstimableError(
-            f"{' and '.join(names)} carry the same information in these {len(fixed)} rows; leave "
+            f"{' and '.join(guilty)} carry the same information in these {len(fixed)} rows; leave "
             "one of them out"
         )
 
