@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import agreement
 import numpy as np
 import pandas as pd
-from agreement import Found, Key, Reference
+from agreement import Found, Key, Reference, Row
 
 from alsflow.nodes.stats.estimates import Estimate
 from alsflow.nodes.stats.longitudinal import Longitudinal, LongitudinalModel, analyse_slopes
@@ -29,14 +29,10 @@ VARIANCE = 1e-4  # variance components
 CR2_FILE, SLOPES_FILE = "r_clubsandwich_cr2.json", "r_subject_slopes.csv"
 
 
-class Agreement(NamedTuple):
-    """Agreement over the values of one analysis."""
-
-    analysis: str
-    n: int
-    worst: float  # relative error, floor 1e-9
-    tolerance: float
-    wrong: tuple[str, ...]  # values outside
+@cache
+def reference_of(folder: Path) -> Reference:
+    """The folder of reference data, read once."""
+    return Reference(folder)
 
 
 @cache
@@ -175,54 +171,44 @@ TITLES = {
     "B5_lmer_site_random": "random intercept of sites (lmerTest)",
     "C1_*": "longitudinal mixed models (lmerTest)",
     "C2_*": "longitudinal mixed models (lmerTest)",
+    CR2_FILE: "CR2 by person (clubSandwich)",
+    SLOPES_FILE: "slopes of single people (lm)",
 }
 
 
-def files(folder: Path) -> dict[str, list[tuple[str, float, float]]]:
-    """(what, ours, R's) of the values in files of their own."""
-    reference = Reference(folder)
+def files(reference: Reference) -> dict[str, dict[Key, tuple[float, float]]]:
+    """Ours and R's of the values in files of their own, by file."""
     called = {"estimate": "estimate", "se_CR2": "se", "t": "statistic", "df": "df", "p": "p"}
-    cr2 = []
-    for outcome, theirs in json.loads((folder / CR2_FILE).read_text()).items():
-        ours = _values(sides(reference, outcome).answer(CR2).slope, called)
-        cr2 += [(f"{outcome} {stat}", ours[stat], value) for stat, value in theirs.items()]
+    cr2 = {}
+    for outcome, theirs in json.loads((reference.folder / CR2_FILE).read_text()).items():
+        slope = sides(reference, outcome).answer(CR2).slope
+        ours = _values(slope, called)
+        cr2 |= {(outcome, slope.name, stat): (ours[stat], theirs[stat]) for stat in theirs}
     table = reference.table("longitudinal").reset_index()
     found = person_slopes(table.assign(fa100=100 * table["fa"]), "fa100")
-    slopes = []
-    for row in pd.read_csv(folder / SLOPES_FILE).itertuples():
-        who = str(row.participant_id)
-        slopes.append((f"{who} n", float(found.loc[who, "n_visits"]), float(row.n)))
-        slopes.append((f"{who} slope", float(found.loc[who, "slope"]), float(row.slope)))
+    slopes = {}
+    for row in pd.read_csv(reference.folder / SLOPES_FILE).itertuples():
+        ours = found.loc[row.participant_id]
+        slopes["fa100", row.participant_id, "n"] = float(ours["n_visits"]), float(row.n)
+        slopes["fa100", row.participant_id, "slope"] = float(ours["slope"]), float(row.slope)
     return {CR2_FILE: cr2, SLOPES_FILE: slopes}
 
 
-def compare(folder: Path) -> list[Agreement]:
-    """Agreement with every value of R on mixed and clustered models, one row per analysis."""
-    reference = Reference(folder)
-    found = []
-    for pattern in ANALYSES:
-        for name in reference.values:
-            if agreement.fnmatchcase(name, pattern):
-                found.append(_compare_one(reference, name))
-    for name, values in files(folder).items():
-        errors = [agreement.error(ours, theirs) for _, ours, theirs in values]
-        wrong = [
-            f"{what}: R {theirs!r}, here {ours!r}"
-            for (what, ours, theirs), off in zip(values, errors, strict=True)
-            if not off <= agreement.TOLERANCE
+def rows_of_files(reference: Reference) -> dict[str, list[Row]]:
+    """The same as rows of the comparison."""
+    return {
+        name: [
+            Row(name, *key, theirs, ours, agreement.error(ours, theirs), agreement.TOLERANCE, "")
+            for key, (ours, theirs) in values.items()
         ]
-        found.append(Agreement(name, len(values), max(errors), agreement.TOLERANCE, tuple(wrong)))
-    return found
+        for name, values in files(reference).items()
+    }
 
 
-def _compare_one(reference: Reference, name: str) -> Agreement:
-    ours = agreement._lookup(name, ANALYSES)(reference, name)
-    worst, loosest, wrong, n = 0.0, 0.0, [], 0
-    for key, theirs in reference.of(name):
-        value = ours.get(key, float("nan"))
-        off = agreement.error(value, theirs)
-        allowed = agreement._lookup(f"{name} {key[2]}", TOLERANCES, agreement.TOLERANCE)
-        n, worst, loosest = n + 1, max(worst, off), max(loosest, allowed)
-        if not off <= allowed:
-            wrong.append(f"{' '.join(key)}: R {theirs!r}, here {value!r}, error {off:.1e}")
-    return Agreement(name, n, worst, loosest, tuple(wrong))
+def compare(folder: Path) -> list[agreement.Agreement]:
+    """Agreement with every value of R on mixed and clustered models, one row per analysis."""
+    reference = reference_of(folder)
+    own = [n for n in reference.values if any(fnmatchcase(n, pattern) for pattern in ANALYSES)]
+    found = [agreement.compare(reference, name) for name in own]
+    found += rows_of_files(reference).values()
+    return [agreement.agreement(rows) for rows in found]
