@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.stats.design import NotEstimableError
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Coding:
             labels = table[column].astype(str)
             unseen = labels[~labels.isin(self.levels[column])]
             if len(unseen):
-                raise BadInputError(
+                raise NotEstimableError(
                     f"{column} of {unseen.index[0]} is {unseen.iloc[0]}, which nobody has among "
                     f"those that the model was fitted to ({', '.join(self.levels[column])})"
                 )

@@ -278,7 +278,7 @@ def test_refusals():
     with pytest.raises(BadInputError, match="group is what is to be found"):
         classify(table, FEATURES, **KIND, recipe=Recipe(remove=("group",)))
     rare = table.assign(sex=np.where(table["site"] == "A", "other", "female"))
-    with pytest.raises(BadInputError, match="sex of sub-000 is other, which nobody has"):
+    with pytest.raises(NotEstimableError, match="sex of sub-000 is other, which nobody has"):
         classify(rare, FEATURES, **KIND, recipe=Recipe(remove=("sex",)))
 
 

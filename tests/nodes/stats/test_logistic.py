@@ -156,7 +156,7 @@ def test_refusals_name_what_is_wrong():
     with pytest.raises(BadInputError, match=r"age of 5 is not known \(1 such people\)"):
         fit_logistic(table.assign(age=table["age"].where(table.index != 5)), positive)
     fit = fit_logistic(table, positive)
-    with pytest.raises(BadInputError, match="onset of 0 is axial, which nobody has"):
+    with pytest.raises(NotEstimableError, match="onset of 0 is axial, which nobody has"):
         fit.probability(table.assign(onset="axial"))
 
 
