@@ -72,6 +72,18 @@ def learn_coding(table: pd.DataFrame) -> Coding:
     return Coding(tuple(map(str, table.columns)), levels)
 
 
+def aligned(values: pd.Series, table: pd.DataFrame) -> pd.Series:
+    """`values` in the order of `table`; refuses people without one, and those who stand twice."""
+    for index in (values.index, table.index):
+        if index.has_duplicates:
+            person = index[index.duplicated()][0]
+            raise BadInputError(f"{person} stands in the table more than once: one row per person")
+    absent = table.index.difference(values.index)
+    if len(absent):
+        raise BadInputError(f"{absent[0]} has no {values.name or 'label'}")
+    return values.loc[table.index]
+
+
 def _require_known(table: pd.DataFrame, column: str) -> None:
     if column not in table:
         raise BadInputError(f"the table has no column {column}")

@@ -254,6 +254,8 @@ def test_refusals():
         classify(table, FEATURES, **KIND, permutations=9)
     with pytest.raises(BadInputError, match="choose from leave_site_out, kfold"):
         classify(table, FEATURES, **KIND, scheme="bootstrap")
+    with pytest.raises(BadInputError, match="classifier is 'svm'; choose from logit, firth, lda"):
+        Recipe(classifier="svm")
     with pytest.raises(BadInputError, match="sex is not a column of numbers"):
         classify(table, [*FEATURES, "sex"], **KIND)
     with pytest.raises(BadInputError, match="no column f9"):

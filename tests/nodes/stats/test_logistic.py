@@ -71,6 +71,14 @@ def test_against_statsmodels():
     np.testing.assert_allclose(fit.probability(table), other.predict(X), rtol=1e-7)
 
 
+def test_people_are_matched_by_name():
+    table, positive = cohort()
+    one = fit_logistic(table[["fa"]], positive)
+    assert fit_logistic(table[["fa"]], positive[::-1]).coefficients[1] == one.coefficients[1]
+    with pytest.raises(BadInputError, match="0 has no ill"):
+        fit_logistic(table, positive[1:].rename("ill"))
+
+
 def test_odds_ratio_per_standard_deviation():
     table, positive = cohort()
     fa = fit_logistic(table[["fa"]], positive).coefficients[1]
