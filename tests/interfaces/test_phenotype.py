@@ -165,6 +165,13 @@ def test_another_reader_can_be_given(tmp_path):
     )
 
 
+def test_a_sheet_of_a_workbook_keeps_its_name(tmp_path):
+    (tmp_path / "visits.xlsx").write_text("")
+    inputs = clinical_inputs(tmp_path, {"tables": {"mrc": "visits.xlsx#MRC"}})
+    assert inputs["tables"] == [str(tmp_path / "visits.xlsx#MRC")]
+    assert inputs["content_files"] == [str(tmp_path / "visits.xlsx")]
+
+
 def test_the_interface_writes_three_tables(cohort, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = ScoreClinical(**clinical_inputs(cohort, {"kings_at_least_1": True})).run()
