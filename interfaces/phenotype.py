@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,13 @@ import pandas as pd
 from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
-from alsflow.interfaces.group import read_table, write_text
+from alsflow.interfaces.group import write_text
+from alsflow.interfaces.tables import read_any_table, read_meanings
 from alsflow.nodes.clinical.columns import SourceTable, column_report, parse_columns, tool_of
 from alsflow.nodes.clinical.options import ClinicalOptions, parse_options
 from alsflow.nodes.clinical.table import clinical_table, widen_scores
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.stats.tables import format_table
+from alsflow.nodes.stats.tables import Meanings, format_table
 
 SESSIONS = "_sessions.tsv"
 Reader = Callable[[Path], pd.DataFrame]
@@ -62,7 +62,7 @@ def file_of(path: Path) -> Path:
 
 
 def read_clinical(
-    files: Iterable[ClinicalFile], read: Reader = read_table, name_from: Path | None = None
+    files: Iterable[ClinicalFile], read: Reader = read_any_table, name_from: Path | None = None
 ) -> list[SourceTable]:
     """Read tables and the JSON beside them.
 
@@ -82,8 +82,9 @@ def read_clinical(
             table = table.assign(participant_id=file.path.name.removesuffix(SESSIONS))
         inside = name_from is not None and file.path.is_relative_to(name_from)
         name = file.path.relative_to(name_from) if inside and name_from else file.path
-        units, levels = _meanings(_sidecar_of(file.path))
-        sources.append(SourceTable(str(name), table, file.tools, units, levels))
+        sidecar = _sidecar_of(file.path)
+        known = read_meanings(sidecar) if sidecar.is_file() else Meanings()
+        sources.append(SourceTable(str(name), table, file.tools, known.units, known.levels))
     return sources
 
 
@@ -94,31 +95,8 @@ def _sidecar_of(path: Path) -> Path:
     return shared if path.name.endswith(SESSIONS) and not own.is_file() else own
 
 
-def _meanings(path: Path) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Units, and meaning of codes, of the columns that a sidecar describes."""
-    if not path.is_file():
-        return {}, {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise BadInputError(f"{path} is not JSON: {problem}") from problem
-    described = content.items() if isinstance(content, dict) else ()
-    columns = {name: entry for name, entry in described if isinstance(entry, dict)}
-    units = {name: str(entry["Units"]) for name, entry in columns.items() if entry.get("Units")}
-    levels = {
-        name: {str(code): _word(meaning) for code, meaning in entry["Levels"].items()}
-        for name, entry in columns.items()
-        if isinstance(entry.get("Levels"), dict)
-    }
-    return units, levels
-
-
-def _word(meaning: Any) -> str:
-    return str(meaning.get("Description", "")) if isinstance(meaning, Mapping) else str(meaning)
-
-
 def clinical_scores(
-    bids_dir: str | Path, options: ClinicalOptions | None = None, read: Reader = read_table
+    bids_dir: str | Path, options: ClinicalOptions | None = None, read: Reader = read_any_table
 ) -> pd.DataFrame:
     """Every clinical score of a dataset; see `nodes.clinical.table`."""
     options = options or ClinicalOptions()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,7 +12,12 @@ from alsflow.nodes.clinical.cognition import CRITERIA
 from alsflow.nodes.clinical.columns import ColumnMap, SourceTable, match_columns
 from alsflow.nodes.clinical.score import read_number
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.stats.tables import MISSING, is_missing
+from alsflow.nodes.stats.tables import (
+    MISSING,
+    decimal_sign,
+    is_missing,
+    with_points,
+)
 
 DAYS_PER_MONTH = 30.4375  # 365.25 / 12
 MOST_PROBLEMS = 10  # named in one message
@@ -65,7 +70,7 @@ def gather_cells(
         if not columns:
             continue
         lines: dict[Place, object] = {}
-        for line, row in source.table.iterrows():
+        for line, row in _with_points(source, columns).iterrows():
             try:
                 place = _place(row, source, mapping, line)
                 if place in lines:
@@ -78,6 +83,14 @@ def gather_cells(
                 problems.append(str(problem))
     refuse_all(problems)
     return gathered
+
+
+def _with_points(source: SourceTable, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Table with decimal points in the columns that hold items."""
+    sign = decimal_sign(source.table)
+    items = {column: with_points(source.table[column], f"{source.name}, {column}", decimal=sign)
+             for column in columns.values()}  # fmt: skip
+    return source.table.assign(**items)
 
 
 def _place(row: pd.Series, source: SourceTable, mapping: ColumnMap, line: object) -> Place:

@@ -208,3 +208,23 @@ def test_reference_cohorts_are_read_as_they_are(shared_data, tmp_path):
         )  # fmt: skip
         for score, column in pairs.items():
             np.testing.assert_allclose(wide[score], given[column], rtol=1e-6, atol=2e-4)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_tables_as_people_have_them(tmp_path, end):
+    """Semicolons, decimal commas, a byte-order mark; and an Excel sheet."""
+    lines = [
+        "participant_id;fvc_pct;symptom_duration;alsfrs_r",
+        "sub-1;83,5;12,5;43",
+        "sub-2;n/a;20;",
+    ]
+    path = tmp_path / "clinic.csv"
+    path.write_bytes(("\ufeff" + end.join(lines)).encode())
+    pd.DataFrame({"participant_id": ["sub-1"], "total": [52]}).to_excel(
+        tmp_path / "more.xlsx", sheet_name="MRC", index=False
+    )
+    options = parse_options({"files": ["clinic.csv"], "tables": {"mrc": "more.xlsx#MRC"}})
+    found = widen_scores(clinical_scores(tmp_path, options)).set_index("participant_id")
+    assert found.loc["sub-1", ["fvc_percent", "mrc_sum"]].to_list() == [83.5, 52]
+    assert found.loc["sub-1", "decline_rate"] == pytest.approx(5 / 12.5)
+    assert np.isnan(found.loc["sub-2", "alsfrs_r"])
