@@ -26,11 +26,17 @@ BIDSIGNORE = """\
 *_desc-thresholded_mask.*
 *_desc-voxel_mask.*
 *_desc-voxel_probseg.*
+*_dwi.bval
+*_dwi.bvec
+*_dwi.tsv
+*_dwimap.*
+*_dwiref.*
 *_fieldmap.*
 *_mask.tsv
 *_model.json
 *_morph.tsv
 *_mrs.tsv
+*_probseg.tsv
 *_qc.json
 *_relmat.tsv
 *_statmap.*
