@@ -17,7 +17,7 @@ from scipy.special import expit
 
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.coding import learn_coding
-from alsflow.nodes.stats.combat import fit_combat
+from alsflow.nodes.stats.combat import METHODS, fit_combat
 from alsflow.nodes.stats.design import NotEstimableError
 from alsflow.nodes.stats.lda import fit_lda
 from alsflow.nodes.stats.logistic import estimate, require_fittable, with_intercept
@@ -34,7 +34,12 @@ from alsflow.nodes.stats.roc import (
 
 Classifier = Literal["logit", "firth", "lda"]
 Scheme = Literal["leave_site_out", "kfold"]
-CLASSIFIERS = ("logit", "firth", "lda")
+CHOICES = {
+    "impute": ("none", "median"),
+    "combat": ("none", *METHODS),
+    "classifier": ("logit", "firth", "lda"),
+    "cutoff": ("half", "youden"),
+}
 SCHEMES = ("leave_site_out", "kfold")
 VARIES = 1e-12  # spread, relative to the largest value, below which a feature is constant
 
@@ -49,6 +54,13 @@ class Recipe:
     standardise: bool = True
     classifier: Classifier = "logit"
     cutoff: Literal["half", "youden"] = "half"  # of the probability; Youden's of the training rows
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise BadInputError(
+                    f"{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}"
+                )
 
     def sentence(self) -> str:
         """Say what is fitted in the training rows."""

@@ -254,6 +254,8 @@ def test_refusals():
         classify(table, FEATURES, **KIND, permutations=9)
     with pytest.raises(BadInputError, match="choose from leave_site_out, kfold"):
         classify(table, FEATURES, **KIND, scheme="bootstrap")
+    with pytest.raises(BadInputError, match="classifier is 'svm'; choose from logit, firth, lda"):
+        Recipe(classifier="svm")
     with pytest.raises(BadInputError, match="sex is not a column of numbers"):
         classify(table, [*FEATURES, "sex"], **KIND)
     with pytest.raises(BadInputError, match="no column f9"):
@@ -278,7 +280,7 @@ def test_refusals():
     with pytest.raises(BadInputError, match="group is what is to be found"):
         classify(table, FEATURES, **KIND, recipe=Recipe(remove=("group",)))
     rare = table.assign(sex=np.where(table["site"] == "A", "other", "female"))
-    with pytest.raises(BadInputError, match="sex of sub-000 is other, which nobody has"):
+    with pytest.raises(NotEstimableError, match="sex of sub-000 is other, which nobody has"):
         classify(rare, FEATURES, **KIND, recipe=Recipe(remove=("sex",)))
 
 

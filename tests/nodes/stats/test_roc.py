@@ -110,13 +110,13 @@ def test_cutoff_of_youden_is_the_best_of_all(direction):
     scores = {}
     for cutoff in [-np.inf, *(seen[:-1] + seen[1:]) / 2, np.inf]:
         at = accuracy_at(values, positive, cutoff, direction=direction)
-        scores[cutoff] = at.sensitivity.value + at.specificity.value - 1
+        scores[cutoff] = at.sensitivity.estimate + at.specificity.estimate - 1
     assert found.youden == pytest.approx(max(scores.values()))
     assert scores[found.value] == pytest.approx(found.youden)
     assert found.n_best == sum(np.isclose(list(scores.values()), found.youden))
     at = accuracy_at(values, positive, found.value, direction=direction)
-    assert at.sensitivity.value == pytest.approx(found.sensitivity)
-    assert at.specificity.value == pytest.approx(found.specificity)
+    assert at.sensitivity.estimate == pytest.approx(found.sensitivity)
+    assert at.specificity.estimate == pytest.approx(found.specificity)
 
 
 def test_of_equally_good_cutoffs_the_most_sensitive_is_taken():
@@ -138,14 +138,14 @@ def test_accuracy_counts():
     found = accuracy(called, positive)
     counts = found.true_positive, found.false_positive, found.true_negative, found.false_negative
     assert counts == (3, 1, 5, 1)
-    assert found.sensitivity.value == 0.75
-    assert found.specificity.value == pytest.approx(5 / 6)
-    assert found.accuracy.value == 0.8
+    assert found.sensitivity.estimate == 0.75
+    assert found.specificity.estimate == pytest.approx(5 / 6)
+    assert found.accuracy.estimate == 0.8
     assert found.balanced == pytest.approx((0.75 + 5 / 6) / 2)
     assert found.balanced_low < found.balanced < found.balanced_high
     nobody = accuracy(called[:4], positive[:4])
     assert nobody.specificity.total == 0
-    assert np.isnan([nobody.specificity.value, nobody.balanced, nobody.balanced_low]).all()
+    assert np.isnan([nobody.specificity.estimate, nobody.balanced, nobody.balanced_low]).all()
 
 
 def test_limits_of_balanced_accuracy_cover():
