@@ -54,6 +54,24 @@ def recheck(paper: Paper) -> pd.DataFrame:
     return pd.DataFrame([asdict(check) for check in found])
 
 
+def checks_page(papers: Mapping[str, Paper]) -> str:
+    """Markdown tables of all checks of all papers."""
+    lines = ["# What published numbers imply", ""]
+    lines += [
+        "Made from `workflows/data/published` by `python -m alsflow.workflows.published`. A printed "
+        "number stands for the interval that it was rounded from. **agrees**: it follows from the "
+        "others; **differs**: it cannot; **implies**: something follows that is not stated.",
+    ]
+    for paper in papers.values():
+        lines += ["", f"## {paper.title}", "", f"Pages are {paper.pages}.", ""]
+        lines += ["| what | where | printed | recomputed | verdict | comment |"]
+        lines += ["|---|---|---|---|---|---|"]
+        for row in recheck(paper).itertuples(index=False):
+            cells = [str(cell).replace("|", "/").replace("<", "&lt;") for cell in row]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def p_of_t(t: float, df: float) -> float:
     """Two-sided p of a t statistic."""
     return float(2 * stats.t.sf(abs(t), df))
