@@ -34,13 +34,15 @@ def coverage(rng):
     print("95 % limits of the area that hold the true one")
     for m, n in ((10, 10), (20, 20), (52, 52), (15, 80)):
         for area in (0.6, 0.75, 0.9, 0.97):
-            distance, held = np.sqrt(2) * stats.norm.ppf(area), 0
+            distance, held = np.sqrt(2) * stats.norm.ppf(area), np.zeros(2)
             for _ in range(2 * RUNS):
                 positive = np.arange(m + n) < m
                 found = roc(rng.normal(size=m + n) + distance * positive, positive,
                             direction="high")  # fmt: skip
-                held += found.ci_low <= area <= found.ci_high
-            print(f"  {m:3d} + {n:3d}, area {area:.2f}: {held / (2 * RUNS):.3f}")
+                held += [found.ci_low <= area <= found.ci_high,
+                         found.logit_low <= area <= found.logit_high]  # fmt: skip
+            plain, logit = held / (2 * RUNS)
+            print(f"  {m:3d} + {n:3d}, area {area:.2f}: DeLong {plain:.3f}, its logit {logit:.3f}")
 
 
 def cohort(rng, cells, features, effect=0.0):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.special import expit, logit
 
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.design import NotEstimableError
@@ -23,6 +24,8 @@ from alsflow.nodes.stats.proportions import (
 
 Direction = Literal["high", "low"]  # which values speak for the positive group
 DIRECTIONS = ("high", "low", "auto")
+HIGH_AREA = 0.85  # above, DeLong's limits hold less than their level; docs/accuracy.md
+TOO_NARROW = f"above {HIGH_AREA:g} DeLong's limits are too narrow; those on the logit scale fit"
 MIN_PER_CLASS = 2  # people per group below which the variance of an area is unknown
 
 
@@ -44,6 +47,8 @@ class Roc:
     ci_low: float
     ci_high: float
     ci_method: str
+    logit_low: float  # limits on the logit scale: closer to their level at areas above .85
+    logit_high: float
     p: float  # two-sided Mann-Whitney test of an area of .5
     thresholds: tuple[float, ...]  # from the strictest to the most lenient, ends infinite
     sensitivity: tuple[float, ...]
@@ -136,22 +141,23 @@ def roc(
     -----
     The variance is 0 if the groups do not overlap at all. The limit is then that of Clopper and
     Pearson for k of k, k the size of the smaller group: all pairs are in order at most as often as
-    k pairs that have nobody in common, so the limit is never too narrow.
+    k pairs that have nobody in common, so the limit is never too narrow. At high areas limits on
+    the logit scale [2]_ hold their level better, and are given beside DeLong's.
 
     References
     ----------
     .. [1] DeLong et al. (1988). Biometrics 44:837-845. doi:10.2307/2531595
+    .. [2] Kottas et al. (2014). BMC Med Res Methodol 14:26. doi:10.1186/1471-2288-14-26
     """
     marker, is_positive, n_missing = _complete([values], positive)
     side, notes = _side(marker[0], is_positive, direction)
     oriented = marker[0] if side == "high" else -marker[0]
     cases, controls = oriented[is_positive], oriented[~is_positive]
-    if np.ptp(oriented) == 0:
-        raise NotEstimableError(f"the value is {marker[0][0]:g} for all {len(oriented)} people")
     by_case, by_control = placements(cases, controls)
     auc = float(by_case.mean())
     variance = float(by_case.var(ddof=1) / len(cases) + by_control.var(ddof=1) / len(controls))
     low, high, method = _limits(auc, variance, min(len(cases), len(controls)), level)
+    logit_limits = _logit_limits(auc, variance, level) if variance > 0 else (low, high)
     thresholds, sensitivity, specificity = _curve(cases, controls)
     sign = 1.0 if side == "high" else -1.0
     return Roc(
@@ -165,11 +171,13 @@ def roc(
         ci_low=low,
         ci_high=high,
         ci_method=method,
+        logit_low=logit_limits[0],
+        logit_high=logit_limits[1],
         p=float(stats.mannwhitneyu(cases, controls).pvalue),
         thresholds=tuple((sign * thresholds).tolist()),
         sensitivity=tuple(sensitivity.tolist()),
         specificity=tuple(specificity.tolist()),
-        notes=notes,
+        notes=(*notes, *([TOO_NARROW] if HIGH_AREA < auc < 1 else [])),
     )
 
 
@@ -386,6 +394,9 @@ def _complete(
             raise NotEstimableError(
                 f"{size} {name} people have a value; an area needs {MIN_PER_CLASS} of each group"
             )
+    for marker in markers:
+        if np.ptp(marker) == 0:
+            raise NotEstimableError(f"the value is {marker[0]:g} for all {len(marker)} people")
     return markers, is_positive, int((~kept).sum())
 
 
@@ -409,6 +420,12 @@ def _limits(auc: float, variance: float, smaller: int, level: float) -> tuple[fl
         return max(0.0, auc - half), min(1.0, auc + half), "DeLong"
     exact = proportion(round(auc * smaller), smaller, method="clopper", level=level)
     return exact.ci_low, exact.ci_high, f"Clopper-Pearson, {smaller} pairs"
+
+
+def _logit_limits(auc: float, variance: float, level: float) -> tuple[float, float]:
+    half = float(stats.norm.ppf(0.5 + level / 2)) * math.sqrt(variance) / (auc * (1 - auc))
+    low, high = expit(logit(auc) - half), expit(logit(auc) + half)
+    return float(low), float(high)
 
 
 def _curve(

@@ -46,11 +46,26 @@ def test_area_and_variance_are_those_of_all_pairs():
 
 def test_limits_hold_the_true_area_as_often_as_they_say():
     """Normal markers one SD apart: the area is Phi(1 / sqrt 2)."""
-    rng, positive, held = np.random.default_rng(4), np.arange(70) < 30, 0
+    rng, positive, held = np.random.default_rng(4), np.arange(70) < 30, np.zeros(2)
     for _ in range(500):
         found = roc(rng.normal(size=70) + positive, positive, direction="high")
-        held += found.ci_low < 0.76025 < found.ci_high
-    assert 0.925 < held / 500 < 0.975  # MC error .01
+        held += [found.ci_low < 0.76025 < found.ci_high,
+                 found.logit_low < 0.76025 < found.logit_high]  # fmt: skip
+    assert (np.abs(held / 500 - 0.95) < 0.025).all()  # MC error .01
+
+
+def test_limits_on_the_logit_scale_at_high_areas():
+    values, positive = tied_sample()
+    found = roc(values + 2 * positive, positive, direction="high")
+    assert 0.85 < found.auc < 1
+    assert found.logit_low < found.ci_low
+    assert found.auc < found.logit_high < 1
+    odds = np.array([found.logit_low, found.auc, found.logit_high])
+    low, middle, high = np.log(odds / (1 - odds))
+    assert middle - low == pytest.approx(high - middle)
+    half = 1.959964 * found.se / (found.auc * (1 - found.auc))
+    assert middle - low == pytest.approx(half, rel=1e-6)
+    assert "too narrow" in found.notes[0]
 
 
 def test_direction_is_declared():
@@ -170,6 +185,12 @@ def test_comparison_is_that_of_the_differences_of_placements():
     assert found.se == pytest.approx(np.sqrt(size[0] / 18 + size[1] / 22))
     back = compare_rocs(second, first, positive, directions=("low", "high"))
     assert (back.z, back.p) == (pytest.approx(-found.z), pytest.approx(found.p))
+
+
+def test_a_constant_marker_is_not_compared():
+    values, positive = tied_sample()
+    with pytest.raises(NotEstimableError, match="the value is 2 for all 30 people"):
+        compare_rocs(values, np.full(30, 2.0), positive, directions=("high", "low"))
 
 
 def test_a_marker_is_as_good_as_itself():
