@@ -267,11 +267,17 @@ def within_site_auc(
 
     Patients of one scanner are never set against controls of another, so a difference between
     scanners neither makes nor hides an area. Sites weigh by their number of pairs.
+
+    Notes
+    -----
+    Where every site is in perfect order the variance is 0. The chance of that order is at most
+    exp(-K (1 - area)), K the number of pairs over the largest group of any site, and the limit
+    follows from it.
     """
     labels = np.asarray([str(name) for name in site])
     marker, is_positive, kept = _finite([values], positive)
     sign = 1.0 if direction == "high" else -1.0
-    used, left_out, parts = [], [], []
+    used, left_out, parts, sizes = [], [], [], []
     for name in sorted(set(labels[kept].tolist())):
         inside = labels[kept] == name
         cases = sign * marker[0][inside & is_positive]
@@ -283,6 +289,7 @@ def within_site_auc(
         variance = by_case.var(ddof=1) / len(cases) + by_control.var(ddof=1) / len(controls)
         parts.append((len(cases) * len(controls), by_case.mean(), variance))
         used.append(name)
+        sizes.append(max(len(cases), len(controls)))
     if not parts:
         raise NotEstimableError(
             f"no site has {MIN_PER_CLASS} people of both groups ({', '.join(left_out)})"
@@ -290,9 +297,12 @@ def within_site_auc(
     pairs, aucs, variances = np.array(parts).T
     weights = pairs / pairs.sum()
     auc, se = float(weights @ aucs), float(np.sqrt(weights**2 @ variances))
-    half = stats.norm.ppf(0.5 + level / 2) * se
-    low, high = (max(0.0, auc - half), min(1.0, auc + half)) if se > 0 else (math.nan, math.nan)
-    return SiteAuc(auc, se, float(low), float(high), tuple(used), tuple(left_out))
+    half = float(stats.norm.ppf(0.5 + level / 2)) * se
+    if se == 0:
+        half = -math.log((1 - level) / 2) * max(sizes) / float(pairs.sum())
+    return SiteAuc(
+        auc, se, max(0.0, auc - half), min(1.0, auc + half), tuple(used), tuple(left_out)
+    )
 
 
 def youden(curve: Roc) -> CutOff:

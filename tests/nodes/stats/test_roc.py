@@ -224,6 +224,21 @@ def test_scanners_do_not_enter_the_area_within_sites():
         within_site_auc(shifted[site == "C"], positive[site == "C"], ["C"] * 9, direction="high")
 
 
+def test_perfect_order_within_sites_has_a_limit():
+    """One site: the bound is a little wider than the exact one of `roc`."""
+    positive = np.array([1, 0, 1, 0, 1, 0, 0, 1, 0, 0] * 4, bool)
+    values, site = positive + np.arange(40) / 1000, np.repeat(["A", "B"], 20)
+    alone = within_site_auc(values, positive, ["A"] * 40, direction="high")
+    exact = roc(values, positive, direction="high")
+    assert exact.ci_low - 0.03 < alone.ci_low < exact.ci_low
+    both = within_site_auc(values + 9 * (site == "B"), positive, site, direction="high")
+    assert (both.auc, both.se, both.ci_high) == (1, 0, 1)
+    assert both.ci_low == pytest.approx(1 + np.log(0.025) * 12 / (2 * 8 * 12))
+    wrong_way = within_site_auc(values, positive, ["A"] * 40, direction="low")
+    assert (wrong_way.auc, wrong_way.ci_low) == (0, 0)
+    assert wrong_way.ci_high == pytest.approx(1 - alone.ci_low)
+
+
 def test_column_of_a_table():
     values, positive = tied_sample()
     table = pd.DataFrame({"fa": values, "group": np.where(positive, "ALS", "HC")})
