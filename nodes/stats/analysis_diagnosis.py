@@ -79,7 +79,8 @@ def ask_classify(
 ) -> Answer:
     """Classify people out of sample from all features together."""
     group, case, reference = two_levels(question.sample, question.analysis)
-    rows = complete(question.table, [*features, group])
+    needed = [*features, group, *question.covariates]
+    rows = complete(question.table, [*needed, *([question.site] if question.site else [])])
     row = first_row(question, rows, predictor=", ".join(features))
     row |= group_counts(question, rows, (group, case, reference))
     row["model"] = f"{group} ~ {' + '.join(features)}"
