@@ -40,6 +40,7 @@ from alsflow.nodes.stats.sample import (
     by_side,
     choose_people,
     first_visits,
+    require_numbers,
 )
 
 Ask = Callable[[Question], Answer]
@@ -149,6 +150,8 @@ def _run(
     if analysis.unit == "side":
         names = [*outcomes.names, *predictors.names, *covariates]
         table = by_side(table, names, _limb_scores(names, sample))
+    if analysis.kind != "demographics":
+        require_numbers(table, [*outcomes.names, *predictors.names], where)
     question = Question(
         analysis=analysis,
         sample=sample,

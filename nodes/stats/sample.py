@@ -108,6 +108,17 @@ def choose_people(sample: Sample, analysis: Analysis) -> pd.DataFrame:
     return table[table[sample.group].isin(known)]
 
 
+def require_numbers(table: pd.DataFrame, names: Sequence[str], where: str) -> None:
+    """Refuse outcomes and predictors that hold words."""
+    for name in names:
+        known = table[name].dropna()
+        if len(known) and not pd.api.types.is_numeric_dtype(known.infer_objects()):
+            raise BadInputError(
+                f"{where}: {name} holds words such as '{known.iloc[0]}', not numbers; words can "
+                "be covariates, and the kind demographics counts them"
+            )
+
+
 def two_levels(sample: Sample, analysis: Analysis) -> tuple[str, str, str]:
     """Column of the comparison and its two labels, the first minus the second."""
     if analysis.by == GROUP and not analysis.levels:
