@@ -57,8 +57,11 @@ class Rows:
 
 
 def sample_of(cohort: Cohort) -> Sample:
-    """What the analyses need of a cohort: its usable rows with any value."""
-    table, values = cohort.usable, [*cohort.measures, *cohort.scores]
+    """What the analyses need of a cohort: its rows with any value.
+
+    Whoever lacks a covariate is left out of the models with that covariate only.
+    """
+    table, values = cohort.table, [*cohort.measures, *cohort.scores]
     if values:
         table = table[table[values].notna().any(axis=1)]
     return Sample(

@@ -166,6 +166,8 @@ def test_a_cohort_is_analysed_as_it_was_cleaned():
     given = sample_of(cohort)
     found = run(GROUPS, people=given).tests.set_index("outcome")
     assert (found.at[MOTOR[0], "n"], found.at[MOTOR[1], "n"]) == (N - 2, N - 1)
+    bare = run({**GROUPS, "covariates": []}, people=given).tests
+    assert list(bare["n"]) == [N - 1, N, N]  # an unknown age matters where age is a term
     assert found.at[MOTOR[0], "n_per_site"].startswith("A: ")
     assert "sex" in given.factors
 
