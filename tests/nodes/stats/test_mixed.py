@@ -51,7 +51,7 @@ def slopes(request):
     return fit, values, fixed, ids, random, cover + fit.residual_sd**2 * np.eye(len(ids))
 
 
-@pytest.mark.parametrize("between", "rtol"), [(0.7, 1e-7), (2.0, 1e-7), (300.0, 1e-5)]
+@pytest.mark.parametrize(("between", "rtol"), [(0.7, 1e-7), (2.0, 1e-7), (300.0, 1e-5)])
 def test_a_balanced_table_has_a_closed_form(between, rtol):
     values, ones, ids = one_way(between)
     fit = fit_mixed(values, ones, ("intercept",), ids)
