@@ -445,12 +445,11 @@ def _permutation_p(
 
 def _pools(predictions: pd.DataFrame) -> list[NDArray[np.intp]]:
     """Rows compared with each other: those of a site, or all if no site has both groups."""
-    sites = predictions.groupby("site")["positive"]
-    both = np.minimum(sites.transform("sum"), sites.transform("size") - sites.transform("sum"))
-    codes = sites.ngroup().to_numpy()[(both >= MIN_PER_CLASS).to_numpy()]
-    if len(codes) == 0:
-        return [np.arange(len(predictions))]
-    return [np.flatnonzero(sites.ngroup().to_numpy() == code) for code in np.unique(codes)]
+    truth = predictions["positive"].to_numpy(dtype=bool)
+    labels = predictions["site"].to_numpy(dtype=str)
+    rows = [np.flatnonzero(labels == name) for name in np.unique(labels)]
+    both = [of for of in rows if min(truth[of].sum(), (~truth[of]).sum()) >= MIN_PER_CLASS]
+    return both or [np.arange(len(truth))]
 
 
 def _area_of_pools(

@@ -163,6 +163,14 @@ def test_accuracy_counts():
     assert np.isnan([nobody.specificity.estimate, nobody.balanced, nobody.balanced_low]).all()
 
 
+def test_limits_of_a_proportion():
+    """37 of 39 in R 4.2.2: binom.test, and prop.test without correction."""
+    clopper, wilson = (proportion(37, 39, method=method) for method in ("clopper", "wilson"))
+    assert (clopper.ci_low, clopper.ci_high) == pytest.approx((0.826755218626, 0.993728027904))
+    assert (wilson.ci_low, wilson.ci_high) == pytest.approx((0.831143599524, 0.985822044585))
+    assert (wilson.estimate, wilson.count, wilson.total) == (37 / 39, 37, 39)
+
+
 def test_limits_of_balanced_accuracy_cover():
     rng, truth, held = np.random.default_rng(8), (0.85 + 0.6) / 2, 0
     for _ in range(400):
