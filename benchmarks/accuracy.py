@@ -34,13 +34,15 @@ def coverage(rng):
     print("95 % limits of the area that hold the true one")
     for m, n in ((10, 10), (20, 20), (52, 52), (15, 80)):
         for area in (0.6, 0.75, 0.9, 0.97):
-            distance, held = np.sqrt(2) * stats.norm.ppf(area), 0
+            distance, held = np.sqrt(2) * stats.norm.ppf(area), np.zeros(2)
             for _ in range(2 * RUNS):
                 positive = np.arange(m + n) < m
                 found = roc(rng.normal(size=m + n) + distance * positive, positive,
                             direction="high")  # fmt: skip
-                held += found.ci_low <= area <= found.ci_high
-            print(f"  {m:3d} + {n:3d}, area {area:.2f}: {held / (2 * RUNS):.3f}")
+                held += [found.ci_low <= area <= found.ci_high,
+                         found.logit_low <= area <= found.logit_high]  # fmt: skip
+            plain, logit = held / (2 * RUNS)
+            print(f"  {m:3d} + {n:3d}, area {area:.2f}: DeLong {plain:.3f}, its logit {logit:.3f}")
 
 
 def cohort(rng, cells, features, effect=0.0):
@@ -53,7 +55,7 @@ def cohort(rng, cells, features, effect=0.0):
     return table.assign(site=site, group=np.where(case, "ALS", "HC"))
 
 
-def classification(rng, effect, runs=200, features=10):
+def classification(rng, effect, runs=500, features=10):
     print(f"area of ten features {effect} SD apart, by how they were classified ({runs} cohorts)")
     kind = {"group": "group", "case": "ALS", "reference": "HC", "rng": rng}
     lda, harmonised = Recipe(classifier="lda"), Recipe(classifier="lda", combat="parametric")
@@ -72,17 +74,19 @@ def classification(rng, effect, runs=200, features=10):
                 classify(told, names, **kind, scheme="kfold", recipe=lda),
             ]
             found.append([(r.roc.auc, r.within_site.auc) for r in results])
-        for name, (pooled, within) in zip(
-            ("leave-site-out", "folds", "folds, ComBat inside", "folds, ComBat told the groups"),
-            np.mean(found, axis=0), strict=True,
-        ):  # fmt: skip
-            print(f"  {label:10s} {name:30s} pooled {pooled:.3f}   within sites {within:.3f}")
-        print(f"  Monte-Carlo error {np.std(found, axis=0).max() / np.sqrt(runs):.3f}")
+        mean, error = np.mean(found, axis=0), 1.96 * np.std(found, axis=0) / np.sqrt(runs)
+        for k, name in enumerate(
+            ("leave-site-out", "folds", "folds, ComBat inside", "folds, ComBat told the groups")
+        ):
+            pooled, within = (
+                f"{m:.3f} +- {e:.3f}" for m, e in zip(mean[k], error[k], strict=True)
+            )
+            print(f"  {label:10s} {name:30s} pooled {pooled}   within sites {within}")
 
 
 if __name__ == "__main__":
     generator = np.random.default_rng(SEED)
     optimism(generator)
     coverage(generator)
-    classification(generator, 0.0)
-    classification(generator, 0.3)
+    for size in (0.0, 0.3):
+        classification(np.random.default_rng(SEED), size)

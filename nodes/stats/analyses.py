@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
@@ -40,6 +40,7 @@ from alsflow.nodes.stats.sample import (
     by_side,
     choose_people,
     first_visits,
+    require_numbers,
 )
 
 Ask = Callable[[Question], Answer]
@@ -89,25 +90,11 @@ def run_analyses(
     registry : Registry
         Its identities hold, see `registry.assert_identities`.
     """
-    answers: list[tuple[Analysis, Answer]] = []
-    notes: list[str] = []
-    for analysis in analyses:
-        try:
-            found = _run(
-                analysis, sample, catalogue, why_missing or {}, rng, (source, strict), notes
-            )
-        except NotEstimableError as problem:
-            notes.append(f"{analysis.name} was passed over: {problem}")
-            continue
-        except BadInputError as problem:
-            if strict:
-                raise
-            notes.append(f"{analysis.name} was passed over: {problem}")
-            continue
-        answers += [(analysis, answer) for answer in found]
+    run = _Run(sample, catalogue, why_missing or {}, rng, strict, source)
+    answers = [(analysis, answer) for analysis in analyses for answer in run.answers(analysis)]
     tests = correct(pd.DataFrame([answer.row for _, answer in answers], columns=list(ORDER)))
     assert_identities(tests)
-    notes += diffusion_faults(first_visits(sample).table, list(catalogue.measures))
+    faults = diffusion_faults(first_visits(sample).table, list(catalogue.measures))
     return Registry(
         tests=tests,
         terms=_stack(answer.terms for _, answer in answers),
@@ -117,7 +104,7 @@ def run_analyses(
             for analysis, answer in answers
             for name, table in answer.tables.items()
         },
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys([*run.notes, *faults])),
         objects={_key(answer): answer.fit for _, answer in answers if answer.fit is not None},
     )
 
@@ -131,74 +118,92 @@ def _key(answer: Answer) -> tuple[str, str, str]:
     return str(row["analysis"]), str(row["outcome"]), str(row["predictor"])
 
 
-def _run(
-    analysis: Analysis,
-    sample: Sample,
-    catalogue: Catalogue,
-    why_missing: Mapping[tuple[str, str], str],
-    rng: np.random.Generator | None,
-    reading: tuple[str, bool],
-    notes: list[str],
-) -> list[Answer]:
-    """Answers of one analysis, one per outcome and predictor; `reading`: source and strict."""
-    sample = all_visits(sample) if analysis.kind in VISITS else first_visits(sample)
-    where = f"{reading[0]}, analysis {analysis.name}"
-    outcomes, predictors = _expanded(analysis, sample, catalogue, (where, reading[1]), notes)
-    covariates = _covariates(analysis, sample, where)
-    table = choose_people(sample, analysis)
-    if analysis.unit == "side":
-        names = [*outcomes.names, *predictors.names, *covariates]
-        table = by_side(table, names, _limb_scores(names, sample))
-    question = Question(
-        analysis=analysis,
-        sample=sample,
-        catalogue=catalogue,
-        table=table,
-        outcome="",
-        site=sample.site if analysis.site != "none" else "",
-        covariates=covariates,
-        why_missing=why_missing,
-    )
-    if analysis.kind == "demographics":
-        return ask_demographics(question, outcomes.names)
-    if analysis.kind == "classify":
-        return _classify(question, outcomes, rng)
-    needs_both = analysis.kind in NEEDS_PREDICTORS
-    pairs = product(outcomes.names, predictors.names if needs_both else ("",))
-    asked = [
-        ASK[analysis.kind](replace(question, outcome=outcome, predictor=predictor))
-        for outcome, predictor in pairs
-        if outcome != predictor
-    ]
-    if reading[1]:
-        return [*asked, *_absent(question, outcomes, predictors)]
-    missing = (*outcomes.absent, *predictors.absent)
-    notes += [f"{analysis.name}: nobody has {name}" for name in missing]
-    return asked
+@dataclass
+class _Run:
+    """One run over all analyses; `notes` grows with what is passed over."""
 
+    sample: Sample
+    catalogue: Catalogue
+    why_missing: Mapping[tuple[str, str], str]
+    rng: np.random.Generator | None
+    strict: bool
+    source: str
+    notes: list[str] = field(default_factory=list)
 
-def _expanded(
-    analysis: Analysis,
-    sample: Sample,
-    catalogue: Catalogue,
-    reading: tuple[str, bool],
-    notes: list[str],
-) -> tuple[Expansion, Expansion]:
-    """Outcomes and predictors as columns; families that nobody has are noted."""
-    found = []
-    for key in ("outcomes", "predictors"):
-        entries = getattr(analysis, key)
-        expansion = expand(
-            entries,
-            catalogue,
-            sample.table.columns,
-            sides=analysis.unit == "side",
-            strict=reading[1],
-            where=f"{reading[0]}: {key}",
+    def answers(self, analysis: Analysis) -> list[Answer]:
+        """Answers of one analysis; none where it is passed over."""
+        try:
+            return self._answers(analysis)
+        except BadInputError as problem:
+            if self.strict and not isinstance(problem, NotEstimableError):
+                raise
+            self.notes.append(f"{analysis.name} was passed over: {problem}")
+            return []
+
+    def _answers(self, analysis: Analysis) -> list[Answer]:
+        all_rows = analysis.kind in VISITS
+        sample = all_visits(self.sample) if all_rows else first_visits(self.sample)
+        where = f"{self.source}, analysis {analysis.name}"
+        outcomes, predictors = self._expanded(analysis, sample, where)
+        named = (*outcomes.names, *predictors.names)
+        question = self._question(analysis, sample, named, where)
+        if analysis.kind == "demographics":
+            return ask_demographics(question, outcomes.names)
+        require_numbers(question.table, named, where)
+        if analysis.kind == "classify":
+            return _classify(question, outcomes, self.rng)
+        needs_both = analysis.kind in NEEDS_PREDICTORS
+        asked = [
+            ASK[analysis.kind](replace(question, outcome=outcome, predictor=predictor))
+            for outcome, predictor in product(
+                outcomes.names, predictors.names if needs_both else ("",)
+            )
+            if outcome != predictor
+        ]
+        if self.strict:
+            return [*asked, *_absent(question, outcomes, predictors)]
+        missing = (*outcomes.absent, *predictors.absent)
+        self.notes += [f"{analysis.name}: nobody has {name}" for name in missing]
+        return asked
+
+    def _expanded(
+        self, analysis: Analysis, sample: Sample, where: str
+    ) -> tuple[Expansion, Expansion]:
+        """Outcomes and predictors as columns; families that nobody has are noted."""
+        found = []
+        for key in ("outcomes", "predictors"):
+            expansion = expand(
+                getattr(analysis, key),
+                self.catalogue,
+                sample.table.columns,
+                sides=analysis.unit == "side",
+                strict=self.strict,
+                where=f"{where}: {key}",
+            )
+            empty = expansion.empty
+            self.notes += [f"{analysis.name}: nobody has a measure of {one}" for one in empty]
+            found.append(expansion)
+        return found[0], found[1]
+
+    def _question(
+        self, analysis: Analysis, sample: Sample, named: Sequence[str], where: str
+    ) -> Question:
+        """What the outcomes of an analysis share: people, site, covariates."""
+        covariates = _covariates(analysis, sample, where)
+        table = choose_people(sample, analysis)
+        if analysis.unit == "side":
+            names = [*named, *covariates]
+            table = by_side(table, names, _limb_scores(names, sample))
+        return Question(
+            analysis=analysis,
+            sample=sample,
+            catalogue=self.catalogue,
+            table=table,
+            outcome="",
+            site=sample.site if analysis.site != "none" else "",
+            covariates=covariates,
+            why_missing=self.why_missing,
         )
-        notes += [f"{analysis.name}: nobody has a measure of {one}" for one in expansion.empty]
-        found.append(expansion)
-    return found[0], found[1]
 
 
 def _covariates(analysis: Analysis, sample: Sample, where: str) -> tuple[str, ...]:

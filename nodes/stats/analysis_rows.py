@@ -134,11 +134,15 @@ def _missing(question: Question, rows: Rows) -> str:
     known = [name for name in dict.fromkeys(names) if name and name in question.table]
     lost = question.table.loc[~question.table.index.isin(rows.table.index), known].isna()
     for person, gaps in lost.iterrows():
-        why = question.why_missing.get((str(person), question.outcome), "")
-        if not why:
-            why = f"no {' and '.join(lost.columns[gaps])}" if gaps.any() else "not in the model"
-        people.setdefault(why, []).append(str(person))
+        reasons = [_why(question, str(person), str(name)) for name in lost.columns[gaps]]
+        people.setdefault(" and ".join(reasons) or "not in the model", []).append(str(person))
     return "; ".join(f"{', '.join(who)}: {why}" for why, who in people.items()) or MISSING
+
+
+def _why(question: Question, person: str, name: str) -> str:
+    """Why a person has no value of a column."""
+    reason = question.why_missing.get((person, name), "")
+    return f"no {name} ({reason})" if reason else f"no {name}"
 
 
 def refused(row: Mapping[str, object], problem: NotEstimableError) -> Answer:

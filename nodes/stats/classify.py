@@ -22,6 +22,7 @@ from alsflow.nodes.stats.design import NotEstimableError
 from alsflow.nodes.stats.lda import fit_lda
 from alsflow.nodes.stats.logistic import estimate, require_fittable, with_intercept
 from alsflow.nodes.stats.roc import (
+    MIN_PER_CLASS,
     Accuracy,
     Roc,
     SiteAuc,
@@ -120,7 +121,7 @@ class Classification:
     within_site: SiteAuc | None  # only pairs of the same site
     accuracy: Accuracy  # all people, at the cut-off of each fold
     sites: tuple[SiteScore, ...]
-    p_permutation: float  # area of at least this size if groups meant nothing; NaN if not asked
+    p_permutation: float  # of the area within sites, or pooled if there is none; NaN: not asked
     permutations: int
     permutations_failed: int
     notes: tuple[str, ...] = field(default=())
@@ -164,8 +165,10 @@ def classify(
     Notes
     -----
     Limits of the areas are those of `roc` for the scores as they are; they know nothing of the
-    spread between training sets. Folds whose people are all of one group have no area of their
-    own and count in the pooled figures.
+    spread between training sets. Where the share of cases differs between sites, the pooled area
+    of noise lies below .5 under leave-site-out and above it under folds: the area within sites is
+    the one to read (``benchmarks/accuracy.py``). Sites whose people are all of one group have no
+    area of their own and count in the pooled figures.
     """
     recipe = recipe or Recipe()
     rows, excluded, n_imputed = _complete_rows(
@@ -420,9 +423,10 @@ def _permutation_p(
     rng: np.random.Generator,
     permutations: int,
 ) -> tuple[float, int]:
-    """Share of permutations, the identity among them, whose pooled area is at least that found."""
+    """Share of permutations, the identity among them, whose area is at least that found."""
     truth = predictions["positive"].to_numpy(dtype=bool)
-    found = area(predictions["score"].to_numpy(), truth)
+    pools = _pools(predictions)
+    found = _area_of_pools(predictions["score"].to_numpy(), truth, pools)
     cells = predictions.groupby(["fold", "site"]).ngroup().to_numpy()
     rows = [np.flatnonzero(cells == cell) for cell in np.unique(cells)]
     reached = failed = 0
@@ -435,8 +439,26 @@ def _permutation_p(
         except NotEstimableError:
             failed += 1
             continue
-        reached += area(score, shuffled) >= found - 1e-12
+        reached += _area_of_pools(score, shuffled, pools) >= found - 1e-12
     return (1 + reached) / (1 + permutations - failed), failed
+
+
+def _pools(predictions: pd.DataFrame) -> list[NDArray[np.intp]]:
+    """Rows compared with each other: those of a site, or all if no site has both groups."""
+    truth = predictions["positive"].to_numpy(dtype=bool)
+    labels = predictions["site"].to_numpy(dtype=str)
+    rows = [np.flatnonzero(labels == name) for name in np.unique(labels)]
+    both = [of for of in rows if min(truth[of].sum(), (~truth[of]).sum()) >= MIN_PER_CLASS]
+    return both or [np.arange(len(truth))]
+
+
+def _area_of_pools(
+    score: NDArray[np.float64], truth: NDArray[np.bool_], pools: list[NDArray[np.intp]]
+) -> float:
+    """Area from the pairs within each pool, as `within_site_auc`."""
+    pairs = [int(truth[rows].sum()) * int((~truth[rows]).sum()) for rows in pools]
+    areas = [area(score[rows], truth[rows]) for rows in pools]
+    return float(np.average(areas, weights=pairs))
 
 
 def _site_score(name: str, rows: pd.DataFrame) -> SiteScore:
@@ -475,7 +497,10 @@ def _needed(rng: np.random.Generator | None) -> np.random.Generator:
 
 
 def _notes(scheme: Scheme, recipe: Recipe) -> list[str]:
-    notes = ["the pooled area compares scores of models that were fitted to different people"]
+    notes = [
+        "the pooled area compares scores of different models and people of different sites; where "
+        "groups are uneven over sites it is off .5 by itself: read the area within sites"
+    ]
     if scheme == "kfold":
         notes.append(
             "people of the same sites are in training and test: a new site may do worse; "

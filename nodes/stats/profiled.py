@@ -22,7 +22,7 @@ from scipy import optimize
 
 Array = NDArray[np.float64]
 
-THETA_GRID = np.concatenate([[0.0], np.geomspace(1e-3, 1e3, 25)])  # first look
+THETA_GRID = np.concatenate([[0.0], np.geomspace(1e-3, 1e6, 37)])  # first look
 SLOPE_STARTS = (
     0.05,
     0.5,

@@ -56,6 +56,7 @@ class Paper:
     """Everything typed from one paper."""
 
     title: str
+    pages: str  # how pages are counted
     names: Mapping[str, str]
     labels: Mapping[str, str]
     scale: Mapping[str, float]
@@ -94,6 +95,7 @@ def parse_paper(text: str, source: str) -> Paper:
                                  groups=item.get("groups", {}), **rest)  # fmt: skip
     return Paper(
         title=declared["title"],
+        pages=declared["pages"],
         names=declared["names"],
         labels=declared["labels"],
         scale=declared.get("scale", {}),

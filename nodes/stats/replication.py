@@ -17,9 +17,10 @@ from alsflow.nodes.stats.published import (
     number_text,
     records,
 )
-from alsflow.nodes.stats.recheck import recheck
+from alsflow.nodes.stats.recheck import pooled_moments, recheck
 from alsflow.nodes.stats.registry import TESTED, Registry
 
+TOTAL = "total"  # all people of the groups together
 PEOPLE = "people"  # variable of a row that counts the people of a group
 
 
@@ -128,10 +129,18 @@ def _cell(
         return ""
     row = tested.iloc[0]
     case, _, control = str(row["contrast"]).partition(" - ")
-    side = {case: "case", control: "control"}.get(group, "")
-    if not side:
+    parts = {
+        label: (row[f"{side}_mean"], row[f"{side}_sd"], row[f"n_{side}"])
+        for label, side in ((case, "case"), (control, "control"))
+    }
+    if group == TOTAL:
+        mean, sd = pooled_moments(list(parts.values()))
+        n = sum(part[2] for part in parts.values())
+    elif group in parts:
+        mean, sd, n = parts[group]
+    else:
         return ""
-    return f"{row[f'{side}_mean']:.2f} ± {row[f'{side}_sd']:.2f} (n = {row[f'n_{side}']})"
+    return f"{mean:.2f} ± {sd:.2f} (n = {n})"
 
 
 def _described(row: pd.Series, group: str) -> str:

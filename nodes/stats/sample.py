@@ -57,8 +57,11 @@ class Rows:
 
 
 def sample_of(cohort: Cohort) -> Sample:
-    """What the analyses need of a cohort: its usable rows with any value."""
-    table, values = cohort.usable, [*cohort.measures, *cohort.scores]
+    """What the analyses need of a cohort: its rows with any value.
+
+    Whoever lacks a covariate is left out of the models with that covariate only.
+    """
+    table, values = cohort.table, [*cohort.measures, *cohort.scores]
     if values:
         table = table[table[values].notna().any(axis=1)]
     return Sample(
@@ -106,6 +109,17 @@ def choose_people(sample: Sample, analysis: Analysis) -> pd.DataFrame:
         return table[table[sample.group] == wanted]
     known = [sample.case, sample.reference]
     return table[table[sample.group].isin(known)]
+
+
+def require_numbers(table: pd.DataFrame, names: Sequence[str], where: str) -> None:
+    """Refuse outcomes and predictors that hold words."""
+    for name in names:
+        known = table[name].dropna()
+        if len(known) and not pd.api.types.is_numeric_dtype(known.infer_objects()):
+            raise BadInputError(
+                f"{where}: {name} holds words such as '{known.iloc[0]}', not numbers; words can "
+                "be covariates, and the kind demographics counts them"
+            )
 
 
 def two_levels(sample: Sample, analysis: Analysis) -> tuple[str, str, str]:

@@ -20,7 +20,7 @@ agreement = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(agreement)
 
 COUNTS = {
-    "B8_roc": 56, "B8_roc_test": 4, "B9_logit": 20, "B9_leave_site_out": 6, "B10_binom": 5,
+    "B8_roc": 56, "B8_roc_test": 4, "B9_logit": 20, "B9_leave_site_out": 6,
     "D_perfect_separation": 2, "leave_site_out_predictions": 208,
     "sva_combat_par": 520, "sva_combat_nonpar": 520, "sva_combat_meanonly": 520,
 }  # fmt: skip

@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.stats.classify import Recipe, classify, stratified_parts
+from alsflow.nodes.stats.classify import (
+    Recipe,
+    _area_of_pools,
+    _pools,
+    classify,
+    stratified_parts,
+)
 from alsflow.nodes.stats.combat import fit_combat
 from alsflow.nodes.stats.design import NotEstimableError
 from alsflow.nodes.stats.logistic import fit_logistic
@@ -150,6 +156,18 @@ def test_permutation_p_is_even_where_nothing_is_there():
     assert min(p) >= 1 / 20
     assert np.mean(p) == pytest.approx(0.525, abs=0.1)  # even on 1/20 .. 1; MC error .032
     assert 0.02 < np.mean(np.array(p) <= 0.1) < 0.22
+
+
+def test_the_area_that_is_permuted_is_that_within_sites():
+    table = cohort(np.random.default_rng(18), 0.7, {**CELLS, "D": (1, 6), "E": (0, 5)})
+    found = classify(table, FEATURES, **KIND)
+    rows = found.predictions
+    pools = _pools(rows)
+    assert [set(rows["site"].iloc[pool]) for pool in pools] == [{"A"}, {"B"}, {"C"}]
+    same = _area_of_pools(rows["score"].to_numpy(), rows["positive"].to_numpy(), pools)
+    assert same == pytest.approx(found.within_site.auc, rel=1e-12)
+    lonely = rows[rows["site"].isin(["D", "E"])]
+    assert [len(pool) for pool in _pools(lonely)] == [12]
 
 
 def test_the_seed_decides():

@@ -72,6 +72,22 @@ def test_degrees_of_freedom_of_a_comparison_of_clusters():
     np.testing.assert_allclose(effect.statistic, expected, rtol=1e-9)
 
 
+def test_a_contrast_is_the_coefficient_of_another_coding():
+    rows = clustered_rows()
+    rows["drug"] = np.array(list("abc"))[rows["who"].factorize()[0] % 3]
+    fits = [
+        fit_linear(rows["score"].to_numpy(), make_design(rows, "x + drug", people="who", **coding))
+        for coding in ({}, {"treatment": {"drug": "b"}})
+    ]
+    weights = np.array([0.0, 0.0, 1.0, -1.0])  # a - b, sum coding of a, b and c
+    found = cluster_robust(fits[0], {"a - b": weights})
+    for kind in ("cr2", "hc1"):
+        one, two = found.effect("a - b", kind), cluster_robust(fits[1]).effect("drug[a]", kind)
+        np.testing.assert_allclose(
+            [one.estimate, one.se, one.df], [two.estimate, two.se, two.df], rtol=1e-9
+        )
+
+
 def test_a_cluster_that_sets_a_parameter_alone_does_not_break_cr2():
     rows = clustered_rows()
     alone = (rows["who"] == "sub-03").map({True: "x", False: "y"})

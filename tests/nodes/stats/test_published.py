@@ -8,7 +8,13 @@ from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.analyses import run_analyses
 from alsflow.nodes.stats.printed_numbers import need_printed, read_printed
 from alsflow.nodes.stats.published import find_table, parse_paper, verdict
-from alsflow.nodes.stats.recheck import consistent_df, consistent_n, pooled_moments, recheck
+from alsflow.nodes.stats.recheck import (
+    checks_page,
+    consistent_df,
+    consistent_n,
+    pooled_moments,
+    recheck,
+)
 from alsflow.nodes.stats.replication import replication_tables
 from alsflow.workflows.measures import MEASURES_FILE, catalogue
 
@@ -135,6 +141,12 @@ def test_every_name_of_a_published_table_is_a_measure_or_a_score(papers):
             for key in ("outcome", "predictor"):
                 if key in table.cells:
                     assert set(table.cells[key]) <= set(paper.names)
+
+
+def test_the_page_of_checks_is_up_to_date(papers):
+    """If not: python -m alsflow.workflows.published > docs/published-checks.md."""
+    page = MEASURES_FILE.parents[2] / "docs" / "published-checks.md"
+    assert page.read_text(encoding="utf-8") == checks_page(papers)
 
 
 def test_a_reference_to_no_table_is_refused(papers):

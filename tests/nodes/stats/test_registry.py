@@ -10,6 +10,8 @@ from scipy import stats
 
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.analyses import run_analyses
+from alsflow.nodes.stats.cohort import build_cohort
+from alsflow.nodes.stats.participants import Columns
 from alsflow.nodes.stats.plan import parse_analyses
 from alsflow.nodes.stats.registry import (
     ORDER,
@@ -19,7 +21,7 @@ from alsflow.nodes.stats.registry import (
     correct,
     diffusion_faults,
 )
-from alsflow.nodes.stats.sample import Sample, by_side, site_outliers
+from alsflow.nodes.stats.sample import Sample, by_side, sample_of, site_outliers
 from alsflow.workflows.measures import MEASURES_FILE, catalogue
 
 N = 40
@@ -146,6 +148,28 @@ def test_an_unknown_covariate_is_refused_or_passed_over():
     found = run(declared, {**GROUPS, "name": "second"}, strict=False)
     assert set(found.tests["analysis"]) == {"second"}
     assert "groups was passed over" in found.notes[0]
+
+
+def test_words_are_no_outcome():
+    with pytest.raises(BadInputError, match="analysis groups: sex holds words such as 'male'"):
+        run({**GROUPS, "outcomes": ["sex"]})
+
+
+def test_a_cohort_is_analysed_as_it_was_cleaned():
+    table = sample().table
+    people = table[["participant_id", "group", "site", "age", "sex"]].astype(str)
+    people.loc[2, "age"] = "n/a"
+    people.loc[4, "site"] = " a "
+    wide = table[["participant_id", "session_id", *MOTOR]].copy()
+    wide.loc[6, MOTOR[0]] = np.nan
+    cohort = build_cohort(people, None, wide, None, Columns())
+    given = sample_of(cohort)
+    found = run(GROUPS, people=given).tests.set_index("outcome")
+    assert (found.at[MOTOR[0], "n"], found.at[MOTOR[1], "n"]) == (N - 2, N - 1)
+    bare = run({**GROUPS, "covariates": []}, people=given).tests
+    assert list(bare["n"]) == [N - 1, N, N]  # an unknown age matters where age is a term
+    assert found.at[MOTOR[0], "n_per_site"].startswith("A: ")
+    assert "sex" in given.factors
 
 
 def test_the_default_profile_runs_on_whatever_is_there():
