@@ -25,6 +25,7 @@ Eddy = Literal["linear", "quadratic", "none"]
 Distortion = Literal["auto", "none"]
 TensorFit = Literal["WLS", "OLS", "RESTORE"]
 DummyScans = int | Literal["auto"]
+Dedupe = Literal["error", "exact"]
 Check = Literal["bvecs"]  # what --force goes on in spite of
 
 # What --modalities may name, in the order in which they build on each other.
@@ -95,12 +96,16 @@ class MrsSettings:
 
 @dataclass(frozen=True)
 class GroupSettings:
-    """Columns of participants.tsv that enter the group models, and their reference level."""
+    """How the people of a study are told apart, and what the models adjust for."""
 
     group: str = "group"
+    case: str = ""  # group compared with the reference; where there are two, the other one
     reference: str = "control"
     site: str = "site"
     covariates: tuple[str, ...] = ("age", "sex")
+    columns: dict[str, str] = field(default_factory=dict)  # our names to those in the tables
+    percent: tuple[str, ...] = ()  # columns in per cent
+    dedupe: Dedupe = "error"  # "exact": rows that agree cell for cell count once
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,8 @@ class Settings:
     func: FuncSettings = field(default_factory=FuncSettings)
     mrs: MrsSettings = field(default_factory=MrsSettings)
     group: GroupSettings = field(default_factory=GroupSettings)
+    clinical: dict[str, Any] = field(default_factory=dict)  # see nodes.clinical.options
+    analysis: tuple[dict[str, Any], ...] = ()  # see nodes.stats.plan
 
 
 class SettingsError(ValueError):
