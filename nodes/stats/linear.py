@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import statsmodels.api as sm
 from numpy.typing import NDArray
 from scipy import stats
 
-from alsflow.nodes.stats.design import Design, NotEstimableError
+from alsflow.nodes.stats.design import Design
 from alsflow.nodes.stats.effects import ratio_limits, standardised_difference
-
-LEVEL = 0.95  # confidence
-EXACT_FIT = 1e-12  # residual spread, relative to the values, below which nothing is random
+from alsflow.nodes.stats.regression import LEVEL, fit_linear
 
 
 @dataclass(frozen=True)
@@ -59,17 +56,11 @@ def group_difference(
     Adjusted means are those of `Design`: unweighted over the levels of every factor, at the mean
     of every covariate.
     """
-    values = np.asarray(values, dtype=float)
-    if np.ptp(values) <= EXACT_FIT * np.abs(values).max():
-        raise NotEstimableError(f"the value is {values[0]:g} for all {len(values)} people")
-    fit = sm.OLS(values, design.matrix).fit()
-    residual_sd = float(np.sqrt(fit.scale))
-    if residual_sd <= EXACT_FIT * np.abs(values).max():
-        raise NotEstimableError("the model leaves no residual to test against")
+    fit = fit_linear(values, design)
     contrasts = np.stack([design.difference, design.control_mean])
-    covariance = contrasts @ fit.cov_params() @ contrasts.T
-    estimate, control_mean = contrasts @ fit.params
-    df, se = int(fit.df_resid), float(np.sqrt(covariance[0, 0]))
+    covariance = contrasts @ fit.covariance @ contrasts.T
+    estimate, control_mean = contrasts @ fit.estimate
+    df, se, residual_sd = fit.df, float(np.sqrt(covariance[0, 0])), fit.sigma
     t = float(estimate / se)
     half = stats.t.ppf(0.5 + LEVEL / 2, df) * se
     g, g_low, g_high = standardised_difference(t, df, se / residual_sd)
@@ -80,7 +71,7 @@ def group_difference(
             *ratio_limits(estimate, control_mean, covariance, df, LEVEL),
         )
     return GroupDifference(
-        n=len(values),
+        n=fit.n,
         df=df,
         estimate=float(estimate),
         se=se,
@@ -97,5 +88,5 @@ def group_difference(
         relative_low=100 * share[1],
         relative_high=100 * share[2],
         residual_sd=residual_sd,
-        r2=float(fit.rsquared),
+        r2=fit.r2,
     )

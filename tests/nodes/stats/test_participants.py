@@ -25,7 +25,12 @@ def test_spellings_become_one():
     assert list(people.table["site"]) == ["1", "01", "1", "Rio", "Rio"]  # numbers are names
     assert list(people.table["sex"]) == ["male", "female", "female", "male", "female"]
     assert people.factors == ("sex",)
-    assert people.notes == ("site: 'Rio', 'rio' are taken as one, 'Rio'",)
+    assert people.notes == (
+        "group: 'ALS', 'als' are taken as one, 'ALS'",
+        "site: 'Rio', 'rio' are taken as one, 'Rio'",
+        "site: '01', '1' look alike and are kept apart; give them one spelling if they are the "
+        "same",
+    )
     assert not people.reasons
 
 

@@ -1,0 +1,1 @@
+"""Clinical scores from the items of one person and visit."""

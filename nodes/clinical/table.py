@@ -1,0 +1,423 @@
+"""All clinical scores of a cohort from its tables, tidy or one row per person and session."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import pandas as pd
+
+from alsflow.nodes.clinical.alsfrs import (
+    alsfrs_scores,
+    decline_rate,
+    kings_stage,
+    mitos_stage,
+    read_alsfrs,
+)
+from alsflow.nodes.clinical.cognition import CRITERIA, diagnosis, ecas_scores, handedness
+from alsflow.nodes.clinical.columns import (
+    ColumnMap,
+    SourceTable,
+    match_columns,
+    parse_columns,
+    require_named,
+)
+from alsflow.nodes.clinical.motor import (
+    cmap_scores,
+    fvc_percent,
+    mrc_scores,
+    penn_scores,
+    tapping_scores,
+)
+from alsflow.nodes.clinical.options import ClinicalOptions
+from alsflow.nodes.clinical.score import Given, Score, read_number
+from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.stats.participants import SEX_WORDS
+from alsflow.nodes.stats.tables import MISSING, is_missing, natural_key
+
+TIDY = (
+    "participant_id", "session_id", "score", "value", "label", "unit", "n_items_valid", "n_items",
+    "status", "reason", "source",
+)  # fmt: skip
+DAYS_PER_MONTH = 30.4375  # 365.25 / 12
+MOST_PROBLEMS = 10  # named in one message
+# What a unit in the JSON beside a table makes of a number, by item.
+UNITS = {
+    "symptom_duration": {"month": 1.0, "months": 1.0, "mo": 1.0, "year": 12.0, "years": 12.0,
+                         "y": 12.0, "day": 1 / DAYS_PER_MONTH, "days": 1 / DAYS_PER_MONTH},
+    "age": {"year": 1.0, "years": 1.0, "y": 1.0, "month": 1 / 12, "months": 1 / 12},
+    "height": {"cm": 1.0, "centimeter": 1.0, "centimetre": 1.0, "m": 100.0, "in": 2.54},
+    "fvc_percent": {"%": 1.0, "percent": 1.0, "percentage": 1.0},
+    "fvc_litres": {"l": 1.0, "liter": 1.0, "litre": 1.0, "liters": 1.0, "litres": 1.0,
+                   "ml": 0.001},
+}  # fmt: skip
+CMAP_UNITS = {"mv": 1.0, "uv": 0.001, "\u00b5v": 0.001, "\u03bcv": 0.001}
+OF_THE_PERSON = ("age", "sex", "height")  # the cohort table looks for contradictions in these
+NOT_MEASURES = ("mrc_max",)  # says what a scale can reach, not how somebody is
+Place = tuple[str, str]  # participant_id, session_id
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one table says of one item of one person and session."""
+
+    text: str
+    where: str
+
+
+def spoken(place: Place) -> str:
+    """Person and session as messages name them."""
+    return " ".join(part for part in place if part != MISSING)
+
+
+def clinical_table(
+    tables: Iterable[SourceTable],
+    mapping: ColumnMap | None = None,
+    options: ClinicalOptions | None = None,
+) -> pd.DataFrame:
+    """Every score that the tables allow, one row per person, session and score.
+
+    Parameters
+    ----------
+    tables : iterable of SourceTable
+        Clinical tables, ``participants.tsv`` and the ``sessions.tsv`` of all people.
+    mapping : ColumnMap, optional
+        Which column holds which item, see `parse_columns`; from `options` by default.
+    options : ClinicalOptions, optional
+        How scores are made.
+
+    Returns
+    -------
+    DataFrame
+        Columns `TIDY`. A person without a row in any table of a tool has no rows here.
+
+    Raises
+    ------
+    BadInputError
+        Everything that is off its scale or contradicts itself, in one message.
+    """
+    options = options or ClinicalOptions()
+    mapping = mapping or parse_columns(options)
+    sources = list(tables)
+    require_named(sources, mapping)
+    cells = _gather(sources, mapping)
+    firsts = _first_visits(cells, mapping)
+    rows: list[dict[str, object]] = []
+    problems: list[str] = []
+    for place in sorted(cells, key=lambda p: (natural_key(p[0]), natural_key(p[1]))):
+        visit = _Visit(place, cells, mapping, options, firsts.get(place[0], place))
+        for make in SCORERS:
+            try:
+                found = list(make(visit))
+            except BadInputError as problem:
+                problems.append(str(problem))
+                continue
+            rows += [_row(place, score) for score in found]
+    _refuse(problems)
+    return pd.DataFrame(rows, columns=list(TIDY)).astype({"value": float})
+
+
+def _row(place: Place, score: Score) -> dict[str, object]:
+    row = asdict(score)
+    who = {"participant_id": place[0], "session_id": place[1], "score": row.pop("name")}
+    return who | row
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if not problems:
+        return
+    more = len(problems) - MOST_PROBLEMS
+    tail = f"; and {more} more" if more > 0 else ""
+    raise BadInputError("; ".join(problems[:MOST_PROBLEMS]) + tail)
+
+
+def _gather(sources: Sequence[SourceTable], mapping: ColumnMap) -> dict[Place, dict[str, Cell]]:
+    """Cells of all tables by person and session and by item."""
+    gathered: dict[Place, dict[str, Cell]] = {}
+    problems: list[str] = []
+    for source in sources:
+        columns = match_columns(source, mapping)
+        if not columns:
+            continue
+        lines: dict[Place, object] = {}
+        for line, row in source.table.iterrows():
+            try:
+                place = _place(row, source, mapping, line)
+                if place in lines:
+                    raise BadInputError(_twice(source, place, lines[place], line))
+                lines[place] = line
+                found = {name: Cell(_converted(row[column], name, column, source), source.name)
+                         for name, column in columns.items()}  # fmt: skip
+                _merge(gathered.setdefault(place, {}), found, place)
+            except BadInputError as problem:
+                problems.append(str(problem))
+    _refuse(problems)
+    return gathered
+
+
+def _place(row: pd.Series, source: SourceTable, mapping: ColumnMap, line: object) -> Place:
+    person = mapping.columns.get("participant_id", "participant_id")
+    person = person if person in row else "participant_id"
+    if person not in row:
+        raise BadInputError(
+            f"{source.name} has no column participant_id; add it, or name the column of the "
+            'people under [clinical.columns]: participant_id = "..."'
+        )
+    session = mapping.columns.get("session_id", "session_id")
+    session = session if session in row else "session_id"
+    if is_missing(row[person]):
+        raise BadInputError(f"{source.name}, line {line}: {person} is empty")
+    visit = str(row.get(session, MISSING)).strip()
+    return (
+        "sub-" + str(row[person]).strip().removeprefix("sub-"),
+        MISSING if is_missing(visit) else "ses-" + visit.removeprefix("ses-"),
+    )
+
+
+def _twice(source: SourceTable, place: Place, first: object, second: object) -> str:
+    one, two = (source.table[source.table.index == line].iloc[0] for line in (first, second))
+    kind = "with the same content" if one.equals(two) else "and the rows differ"
+    return (
+        f"{source.name} has {spoken(place)} twice (lines {first} and {second}), {kind}; keep "
+        "one row per person and session, or add session_id"
+    )
+
+
+def _merge(known: dict[str, Cell], found: dict[str, Cell], place: Place) -> None:
+    """Add the cells of one more table; what two tables say of one item has to agree."""
+    for name, cell in found.items():
+        other = known.get(name)
+        if other is None or is_missing(other.text):
+            known[name] = cell
+        elif name in OF_THE_PERSON:
+            continue
+        elif not is_missing(cell.text) and not _alike(cell.text, other.text):
+            raise BadInputError(
+                f"{spoken(place)}: {name} is {other.text} in {other.where} but {cell.text} in "
+                f"{cell.where}; correct one of them"
+            )
+
+
+def _alike(one: str, two: str) -> bool:
+    if one.strip().casefold() == two.strip().casefold():
+        return True
+    try:
+        return math.isclose(float(one), float(two))
+    except ValueError:
+        return False
+
+
+def _converted(text: object, name: str, column: str, source: SourceTable) -> str:
+    """Text of a cell in the unit that the calculators take, and codes in words."""
+    cell = str(text).strip()
+    if is_missing(cell):
+        return MISSING
+    levels = source.levels.get(column, {})
+    if name in ("sex", "alsfrs_gastrostomy", *CRITERIA) and cell in levels:
+        return levels[cell]
+    unit = source.units.get(column, "")
+    if name == "symptom_duration" and not unit and column.casefold().endswith("years"):
+        unit = "years"
+    is_cmap = name.startswith("cmap_") and not name.startswith("cmap_z")
+    factors = CMAP_UNITS if is_cmap else UNITS.get(name)
+    if not unit or factors is None:
+        return cell
+    factor = factors.get(unit.casefold())
+    if factor is None:
+        raise BadInputError(
+            f"{source.name}: {column} is in '{unit}'; give {name} in one of {', '.join(factors)}"
+        )
+    return cell if factor == 1 else repr(read_number(cell, f"{source.name}, {column}") * factor)
+
+
+def _first_visits(cells: dict[Place, dict[str, Cell]], mapping: ColumnMap) -> dict[str, Place]:
+    """First session of each person that has items of the ALSFRS-R."""
+    firsts: dict[str, Place] = {}
+    for place in sorted(cells, key=lambda p: natural_key(p[1])):
+        tools = {mapping.fields[name].tool for name in cells[place]}
+        if "alsfrs" in tools and place[1] != MISSING:
+            firsts.setdefault(place[0], place)
+    return firsts
+
+
+class _Visit:
+    """Items of one person and session, with what participants.tsv says of the person."""
+
+    def __init__(
+        self, place: Place, cells: dict[Place, dict[str, Cell]], mapping: ColumnMap,
+        options: ClinicalOptions, first: Place,
+    ) -> None:  # fmt: skip
+        self.place, self.options, self._first = place, options, first
+        self.who = spoken(place)
+        self._here = cells[place]
+        self._person = cells.get((place[0], MISSING), {})
+        self._fields = mapping.fields
+
+    def items(self, tool: str) -> Given:
+        """Items of a tool by the name that the calculator knows; empty if no table has any."""
+        return {self._fields[name].item: cell.text for name, cell in self._here.items()
+                if self._fields[name].tool == tool}  # fmt: skip
+
+    def about(self, name: str) -> str:
+        """Read age, sex or height: of this session, else of the person."""
+        for cells in (self._here, self._person):
+            if name in cells and not is_missing(cells[name].text):
+                return cells[name].text
+        return MISSING
+
+    def months(self) -> tuple[str | float, str]:
+        """Return months since the first symptom at this session, and what to know of them."""
+        here = self._here.get("symptom_duration")
+        if here is not None and not is_missing(here.text):
+            return here.text, ""
+        onset, visit = self.about("onset_date"), self._here.get("visit_date")
+        if not is_missing(onset) and visit is not None and not is_missing(visit.text):
+            days = (_date(visit.text, "visit_date", self.who) -
+                    _date(onset, "onset_date", self.who)).days  # fmt: skip
+            return days / DAYS_PER_MONTH, ""
+        person = self._person.get("symptom_duration")
+        if person is None or is_missing(person.text):
+            return math.nan, ""
+        if self.place != self._first:
+            return math.nan, f"{person.where} tells the duration at the first session only"
+        note = f"duration of {person.where}, taken to be of the first session"
+        return person.text, "" if self.place[1] == MISSING else note
+
+
+def _date(text: str, what: str, who: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(text.strip()[:10])
+    except ValueError:
+        raise BadInputError(
+            f"{who}: {what} is '{text}'; write a date as year-month-day, such as 2021-04-30"
+        ) from None
+
+
+def _alsfrs(visit: _Visit) -> Iterator[Score]:
+    given = visit.items("alsfrs")
+    if not given:
+        return
+    options = visit.options
+    items = read_alsfrs(given, visit.who)
+    scores = alsfrs_scores(items, options.prorate)
+    yield from scores
+    months, note = visit.months()
+    rate = decline_rate(scores[0], months, options.decline_bands, visit.who)
+    reason = "; ".join(part for part in (rate.reason, note) if part)
+    yield replace(rate, reason=reason)
+    yield kings_stage(items, options.kings_at_least_1)
+    yield mitos_stage(items)
+
+
+def _mrc(visit: _Visit) -> Iterator[Score]:
+    given, options = visit.items("mrc"), visit.options
+    if given:
+        yield from mrc_scores(given, options.mrc_movements, options.mrc_midline,
+                              options.mrc_grades, options.prorate, visit.who)  # fmt: skip
+
+
+def _penn(visit: _Visit) -> Iterator[Score]:
+    given = visit.items("penn")
+    if given:
+        yield from penn_scores(given, visit.options.penn_items or None, visit.who)
+
+
+def _cmap(visit: _Visit) -> Iterator[Score]:
+    given, options = visit.items("cmap"), visit.options
+    if given:
+        yield from cmap_scores(given, options.cmap_norms, options.prorate, visit.who)
+
+
+def _fvc(visit: _Visit) -> Iterator[Score]:
+    given = dict(visit.items("fvc"))
+    if not given:
+        return
+    given |= {name: visit.about(name) for name in ("age", "height")}
+    given["sex"] = SEX_WORDS.get(visit.about("sex").strip().casefold())
+    yield fvc_percent(given, visit.options.fvc_equation, visit.who)
+
+
+def _tapping(visit: _Visit) -> Iterator[Score]:
+    given = visit.items("tapping")
+    if given:
+        yield from tapping_scores(given, visit.options.one_side, visit.who)
+
+
+def _ecas(visit: _Visit) -> Iterator[Score]:
+    given, options = visit.items("ecas"), visit.options
+    if given:
+        yield from ecas_scores(given, options.ecas_cutoffs, options.ecas_borderline, visit.who)
+
+
+def _hand(visit: _Visit) -> Iterator[Score]:
+    given = visit.items("handedness")
+    if given:
+        yield handedness(given, visit.options.handedness_limit, visit.who)
+
+
+def _diagnosis(visit: _Visit) -> Iterator[Score]:
+    for criteria, value in visit.items("diagnosis").items():
+        yield diagnosis(value, criteria, visit.who)
+
+
+SCORERS: tuple[Callable[[_Visit], Iterable[Score]], ...] = (
+    _alsfrs, _mrc, _penn, _cmap, _fvc, _tapping, _ecas, _hand, _diagnosis,
+)  # fmt: skip
+
+
+def widen_scores(scores: pd.DataFrame, cells: str = "value") -> pd.DataFrame:
+    """One row per person and session, one column per score.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        As `clinical_table` returns it.
+    cells : str
+        What stands in the cells: ``value``, or ``label`` for the values in words.
+
+    Returns
+    -------
+    DataFrame
+        ``participant_id``, ``session_id`` and the scores; NaN where missing. Flagged values stay.
+    """
+    names = [name for name in dict.fromkeys(scores["score"]) if name not in NOT_MEASURES]
+    wide = scores.pivot(index=["participant_id", "session_id"], columns="score", values=cells)
+    order = list(dict.fromkeys(zip(scores["participant_id"], scores["session_id"], strict=True)))
+    wide = wide.reindex(index=pd.MultiIndex.from_tuples(order, names=wide.index.names),
+                        columns=names)  # fmt: skip
+    return wide.rename_axis(columns=None).reset_index()
+
+
+def score_features(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores in the shape of ``features.tsv``, for models that take scores and measures alike.
+
+    A flagged score was asked for and stays usable, with its reason.
+    """
+    kept = scores[~scores["score"].isin(NOT_MEASURES)]
+    return pd.DataFrame(
+        {
+            "participant_id": kept["participant_id"],
+            "session_id": kept["session_id"],
+            "measure": kept["score"],
+            "value": kept["value"],
+            "unit": kept["unit"],
+            "qc": "ok",
+            "reason": kept["reason"].where(kept["reason"] != "", MISSING),
+        }
+    ).reset_index(drop=True)
+
+
+def why_no_score(scores: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """Reason for each person and score without a value."""
+    absent = scores[scores["status"] == "missing"]
+    return dict(zip(zip(absent["participant_id"], absent["score"], strict=True),
+                    absent["reason"], strict=True))  # fmt: skip
+
+
+def score_notes(scores: pd.DataFrame) -> list[str]:
+    """What a reader has to know of flagged scores, one sentence each."""
+    flagged = scores[scores["status"] == "flagged"]
+    return [f"{row['participant_id']} {row['score']}: {row['reason']}"
+            for _, row in flagged.iterrows()]  # fmt: skip
