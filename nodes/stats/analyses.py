@@ -72,8 +72,8 @@ def run_analyses(
     rng : Generator, optional
         Deals people to folds where there are no sites to leave out.
     strict : bool
-        Whether a name that nobody knows is refused. Otherwise the analysis is passed over with a
-        note: a profile asks for scores that not every study has.
+        Whether a name that nobody knows is refused, and one that nobody has is a row n/a.
+        Otherwise they are passed over with a note: a profile asks for what not every study has.
     source : str
         How messages name the file.
 
@@ -86,7 +86,9 @@ def run_analyses(
     notes: list[str] = []
     for analysis in analyses:
         try:
-            found = _run(analysis, sample, catalogue, why_missing or {}, rng, source, notes)
+            found = _run(
+                analysis, sample, catalogue, why_missing or {}, rng, (source, strict), notes
+            )
         except NotEstimableError as problem:
             notes.append(f"{analysis.name} was passed over: {problem}")
             continue
@@ -128,14 +130,14 @@ def _run(
     catalogue: Catalogue,
     why_missing: Mapping[tuple[str, str], str],
     rng: np.random.Generator | None,
-    source: str,
+    reading: tuple[str, bool],
     notes: list[str],
 ) -> list[Answer]:
-    """Answers of one analysis, one per outcome and predictor."""
+    """Answers of one analysis, one per outcome and predictor; `reading`: source and strict."""
     if analysis.kind not in VISITS:
         sample = first_visits(sample)
-    where = f"{source}, analysis {analysis.name}"
-    outcomes, predictors = _expanded(analysis, sample, catalogue, where, notes)
+    where = f"{reading[0]}, analysis {analysis.name}"
+    outcomes, predictors = _expanded(analysis, sample, catalogue, (where, reading[1]), notes)
     covariates = _covariates(analysis, sample, where)
     table = choose_people(sample, analysis)
     if analysis.unit == "side":
@@ -155,17 +157,26 @@ def _run(
         return ask_demographics(question, outcomes.names)
     if analysis.kind == "classify":
         return _classify(question, outcomes, rng)
-    pairs = product(outcomes.names, predictors.names or ("",))
+    needs_both = analysis.kind in NEEDS_PREDICTORS
+    pairs = product(outcomes.names, predictors.names if needs_both else ("",))
     asked = [
         ASK[analysis.kind](replace(question, outcome=outcome, predictor=predictor))
         for outcome, predictor in pairs
         if outcome != predictor
     ]
-    return [*asked, *_absent(question, outcomes, predictors)]
+    if reading[1]:
+        return [*asked, *_absent(question, outcomes, predictors)]
+    missing = (*outcomes.absent, *predictors.absent)
+    notes += [f"{analysis.name}: nobody has {name}" for name in missing]
+    return asked
 
 
 def _expanded(
-    analysis: Analysis, sample: Sample, catalogue: Catalogue, where: str, notes: list[str]
+    analysis: Analysis,
+    sample: Sample,
+    catalogue: Catalogue,
+    reading: tuple[str, bool],
+    notes: list[str],
 ) -> tuple[Expansion, Expansion]:
     """Outcomes and predictors as columns; families that nobody has are noted."""
     found = []
@@ -176,7 +187,8 @@ def _expanded(
             catalogue,
             sample.table.columns,
             sides=analysis.unit == "side",
-            where=f"{where}: {key}",
+            strict=reading[1],
+            where=f"{reading[0]}: {key}",
         )
         notes += [f"{analysis.name}: nobody has a measure of {one}" for one in expansion.empty]
         found.append(expansion)
@@ -211,9 +223,10 @@ def _classify(
 
 def _absent(question: Question, outcomes: Expansion, predictors: Expansion) -> list[Answer]:
     """Rows of what was named one by one but nobody has."""
-    pairs = list(product(outcomes.absent, (*predictors.names, *predictors.absent) or ("",)))
-    if question.analysis.kind in NEEDS_PREDICTORS:
-        pairs += list(product(outcomes.names, predictors.absent))
+    needs_both = question.analysis.kind in NEEDS_PREDICTORS
+    all_predictors = (*predictors.names, *predictors.absent) if needs_both else ("",)
+    pairs = list(product(outcomes.absent, all_predictors))
+    pairs += list(product(outcomes.names, predictors.absent))
     rows = Rows(question.table.iloc[:0], len(question.table), ())
     found = []
     for outcome, predictor in pairs:

@@ -18,7 +18,6 @@ from alsflow.nodes.stats.analysis_rows import (
 from alsflow.nodes.stats.anova import anova
 from alsflow.nodes.stats.correlation import Correlation, correlate, partial_correlation
 from alsflow.nodes.stats.design import NotEstimableError, make_design
-from alsflow.nodes.stats.plan import SIDE
 from alsflow.nodes.stats.regression import LinearFit, contrast_test, fit_linear, robust
 from alsflow.nodes.stats.sample import PERSON, Rows, complete
 from alsflow.nodes.stats.side_level import SideAnswer, analyse_sides
@@ -32,9 +31,9 @@ def ask_regression(question: Question) -> Answer:
     rows = _rows(question)
     row = first_row(question, rows, statistic="t")
     row |= _groups(question, rows)
-    sides = question.analysis.unit == "side" and SIDE in question.outcome + question.predictor
+    sides = question.analysis.unit == "side" and question.analysis.mode != PAPER
     try:
-        return _sides(question, rows, row) if sides else _person(question, rows, row)
+        return _sides(question, rows, row) if sides else _least_squares(question, rows, row)
     except NotEstimableError as problem:
         return refused(row, problem)
 
@@ -60,8 +59,8 @@ def _groups(question: Question, rows: Rows) -> dict[str, object]:
     return counts | {"contrast": MISSING}
 
 
-def _person(question: Question, rows: Rows, row: dict[str, object]) -> Answer:
-    """One row per person: least squares."""
+def _least_squares(question: Question, rows: Rows, row: dict[str, object]) -> Answer:
+    """Every row as if it stood alone: right for people, the published model for sides."""
     analysis = question.analysis
     design = make_design(
         rows.table, _terms(question), levels=question.levels, site=question.site, people=PERSON
@@ -78,7 +77,7 @@ def _person(question: Question, rows: Rows, row: dict[str, object]) -> Answer:
     key = {
         "analysis": analysis.name, "outcome": question.outcome, "predictor": question.predictor
     }  # fmt: skip
-    notes = (*design.dropped, *design.notes)
+    notes = (PAPER_NOTE if design.pseudoreplicated else "", *design.dropped, *design.notes)
     table = tuple({**key, **asdict(term)} for term in terms)
     return Answer(answered(row, notes), table, fit=fit)
 
@@ -121,17 +120,12 @@ def _hc3(fit: LinearFit, question: Question) -> dict[str, object]:
 
 
 def _sides(question: Question, rows: Rows, row: dict[str, object]) -> Answer:
-    """Two rows per person: the published model, or one with a variance for people."""
+    """Two rows per person: a variance for people, and errors clustered by person beside it."""
     terms = _terms(question)
     found = analyse_sides(
         rows.table, question.outcome, terms[0], terms[1:], person=PERSON,
         levels=question.levels, site=question.site,
     )  # fmt: skip
-    if question.analysis.mode == PAPER:
-        row |= slope_numbers(found.paper, question.predictor) | assumptions(found.paper)
-        answer = found.answer(PAPER)
-        notes = (PAPER_NOTE, *answer.notes) if answer.pseudoreplicated else answer.notes
-        return Answer(answered(row, notes), fit=found)
     mixed, clustered = found.answer(MIXED), found.answer(CR2)
     if mixed.status != "ok":
         return refused(row, NotEstimableError(mixed.reason))

@@ -26,6 +26,7 @@ TESTS = {
     "demographics": ("welch", "student", "mannwhitney", "auto"),
     "longitudinal": ("auto", "slope", "intercept"),
 }
+SIMPLE = ("welch", "student", "mannwhitney", "auto")  # know neither site nor covariates
 SQUARES = (1, 2, 3)
 CATALOGUE = "catalogue"  # family: every measure's own, as measures.toml declares it
 GROUP = "group"  # this word stands for the column of the groups, whatever its name
@@ -76,7 +77,9 @@ class Expansion:
 
 
 def parse_analyses(
-    tables: Sequence[Mapping[str, Any]], source: str = "the configuration file"
+    tables: Sequence[Mapping[str, Any]],
+    source: str = "the configuration file",
+    covariates: Sequence[str] = (),
 ) -> tuple[Analysis, ...]:
     """Analyses of `tables`; every key and value is checked.
 
@@ -86,6 +89,8 @@ def parse_analyses(
         ``[[analysis]]`` as TOML gives it.
     source : str
         How messages name the file.
+    covariates : sequence of str
+        Of models that name none: those under ``[group]``. An empty list in the table is none.
 
     Raises
     ------
@@ -93,7 +98,8 @@ def parse_analyses(
         With the file, the analysis, the key and what to write instead.
     """
     analyses = tuple(
-        _analysis(table, _Where(source, _title(table, at))) for at, table in enumerate(tables, 1)
+        _analysis(_with_covariates(table, covariates), _Where(source, _title(table, at)))
+        for at, table in enumerate(tables, 1)
     )
     names = [analysis.name for analysis in analyses]
     for analysis in analyses:
@@ -123,6 +129,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Make a hint to add to a message about an unknown word, or nothing."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{match[0]}'?)" if match else ""
+
+
+def _with_covariates(table: Mapping[str, Any], usual: Sequence[str]) -> Mapping[str, Any]:
+    """`table` with the usual covariates, where its kind has models and it names none."""
+    kind, test = table.get("kind"), table.get("test", "")
+    adjusts = kind in ("groups", "regression", "correlation", "longitudinal")
+    if "covariates" in table or not adjusts or test in SIMPLE:
+        return table
+    return {**table, "covariates": list(usual)}
 
 
 def _title(table: Mapping[str, Any], at: int) -> str:
@@ -202,7 +217,7 @@ def _check_kind(analysis: Analysis, where: _Where) -> None:
         raise where.error("levels", "names two labels: the first minus the second is estimated")
     if analysis.by != GROUP and not analysis.levels:
         raise where.error("levels", f"is missing: name the two labels of {analysis.by}")
-    simple = kind == "groups" and analysis.test != TESTS["groups"][0]
+    simple = kind == "groups" and analysis.test in SIMPLE
     if simple and (analysis.covariates or analysis.site != "none"):
         raise where.error(
             "test",
@@ -240,6 +255,7 @@ def expand(
     columns: Collection[str],
     *,
     sides: bool = False,
+    strict: bool = True,
     where: str = "the configuration file",
 ) -> Expansion:
     """Columns that `entries` of outcomes or predictors stand for.
@@ -255,19 +271,22 @@ def expand(
         Columns of the cohort table.
     sides : bool
         Whether a row is a side: left and right of a measure are then one name with ``{side}``.
+    strict : bool
+        Whether a name that neither the catalogue nor the table knows is refused; else it is one
+        that nobody has.
     where : str
         File, analysis and key, for messages.
 
     Raises
     ------
     BadInputError
-        For a name that neither the catalogue nor the table knows.
+        For a prefix, family or stream that does not exist, and for names as `strict` says.
     """
     names: list[str] = []
     absent: list[str] = []
     empty: list[str] = []
     for entry in entries:
-        members, single = _members(entry, catalogue, columns, where)
+        members, single = _members(entry, catalogue, columns if strict else None, where)
         found = [name for name in members if all(one in columns for one in both_sides(name))]
         names += found
         if single:
@@ -297,12 +316,13 @@ def _with_side(name: str, columns: Collection[str]) -> str:
 
 
 def _members(
-    entry: str, catalogue: Catalogue, columns: Collection[str], where: str
+    entry: str, catalogue: Catalogue, columns: Collection[str] | None, where: str
 ) -> tuple[list[str], bool]:
-    """Return the names that one entry stands for, and whether it names one."""
+    """Names that one entry stands for, and whether it names one; `columns` None: any will do."""
     prefix, _, name = entry.partition(":")
     if not name:
-        _require_known(entry, catalogue, columns, where)
+        if columns is not None:
+            _require_known(entry, catalogue, columns, where)
         return [entry], True
     if prefix not in PREFIXES:
         raise BadInputError(
@@ -310,7 +330,8 @@ def _members(
             + ", ".join(f"{one}:" for one in PREFIXES)
         )
     if prefix == "score":
-        _require_score(name, catalogue, columns, where)
+        if columns is not None:
+            _require_score(name, catalogue, columns, where)
         return [name], True
     known = catalogue.families if prefix == "family" else _streams(catalogue)
     if name not in known:
