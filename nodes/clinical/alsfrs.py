@@ -66,10 +66,10 @@ class Alsfrs:
     items: dict[str, float]
     gastrostomy: bool | None  # None where it is not known
     given: Given
-    who: str = ""
+    who: str = "person"
 
 
-def read_alsfrs(given: Given, who: str = "") -> Alsfrs:
+def read_alsfrs(given: Given, who: str = "person") -> Alsfrs:
     """Check the items of the ALSFRS-R [1]_.
 
     Parameters
@@ -167,7 +167,7 @@ def _sum(
 
 
 def decline_rate(
-    total: Score | float, months: object, bands: Sequence[float] = BANDS, who: str = ""
+    total: Score | float, months: object, bands: Sequence[float] = BANDS, who: str = "person"
 ) -> Score:
     """(48 - total) / months since the first symptom, at the same visit.
 

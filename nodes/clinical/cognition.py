@@ -65,7 +65,7 @@ def ecas_scores(
     given: Given,
     cutoffs: Mapping[str, float] = ECAS_CUTOFFS,
     borderline: Mapping[str, float] = ECAS_BORDERLINE,
-    who: str = "",
+    who: str = "person",
 ) -> tuple[Score, ...]:
     """ECAS [1]_: ALS-specific (0-100), non-specific (0-36) and total (0-136).
 
@@ -116,7 +116,7 @@ def _check_parts(scores: list[Score], who: str) -> None:
         )
 
 
-def handedness(given: Given, limit: float = HAND_LIMIT, who: str = "") -> Score:
+def handedness(given: Given, limit: float = HAND_LIMIT, who: str = "person") -> Score:
     """Laterality quotient 100 (R - L) / (R + L) of the Edinburgh inventory [1]_.
 
     Parameters
@@ -148,7 +148,7 @@ def handedness(given: Given, limit: float = HAND_LIMIT, who: str = "") -> Score:
                  hand)  # fmt: skip
 
 
-def diagnosis(value: object, criteria: str, who: str = "") -> Score:
+def diagnosis(value: object, criteria: str, who: str = "person") -> Score:
     """Check a category of diagnostic certainty; it is read, never derived.
 
     Parameters

@@ -29,7 +29,7 @@ MOVEMENTS = (
 )  # fmt: skip
 GRADE = Scale(0, 5)
 MRC_SPARE = 0.25  # share of the grades that may be missing where the sum is prorated
-PENN_SOURCE = "Quinn et al. 2020, Muscle Nerve 61:508-511; ranges from memory, not from the paper"
+PENN_SOURCE = "Quinn et al. 2020, Muscle Nerve 61:508-511; ranges not confirmed in the paper"
 PENN_BULBAR, PENN_LIMB = Scale(0, 4), Scale(0, 7)
 LIMBS = ("arm", "leg")
 CMAP_SOURCE = (
@@ -53,6 +53,7 @@ NHANES3_WHITE = {
     "female": (-0.3560, 0.01870, -0.000382, 0.00014815),
 }
 EQUATIONS = {"nhanes3_white": NHANES3_WHITE}
+TAP_UNIT = "taps/10 s"
 TAPS = Scale(0, 150, whole=False, unit="taps in 10 s")
 TAP_SOURCE = "mean of both sides, taps in 10 s, as in CALSNIC (five centres)"
 
@@ -63,7 +64,7 @@ def mrc_scores(
     midline: Sequence[str] = (),
     grades: Mapping[str, float] | None = None,
     prorate: bool = False,
-    who: str = "",
+    who: str = "person",
 ) -> tuple[Score, ...]:
     """Sums of muscle grades 0 to 5: both sides, left, right, and the highest possible.
 
@@ -137,7 +138,7 @@ PENN_SHEET = {"bulbar": Sign("bulbar", PENN_BULBAR.high)} | {
 
 
 def penn_scores(
-    given: Given, sheet: Mapping[str, Sign] | None = None, who: str = ""
+    given: Given, sheet: Mapping[str, Sign] | None = None, who: str = "person"
 ) -> tuple[Score, ...]:
     """Penn upper motor neuron score: total, bulbar, left and right (arm and leg of the side).
 
@@ -180,7 +181,7 @@ class Norm:
 
 
 def cmap_scores(
-    given: Given, norms: Mapping[str, Norm], prorate: bool = False, who: str = ""
+    given: Given, norms: Mapping[str, Norm], prorate: bool = False, who: str = "person"
 ) -> tuple[Score, ...]:
     """Sums of z scores of motor amplitudes: left, right and both; lower is worse.
 
@@ -255,7 +256,7 @@ def predicted_fvc(equation: str, sex: str, age: float, height: float) -> float:
     return level + per_year * age + per_year2 * age**2 + per_cm2 * height**2
 
 
-def fvc_percent(given: Given, equation: str = "", who: str = "") -> Score:
+def fvc_percent(given: Given, equation: str = "", who: str = "person") -> Score:
     """Forced vital capacity in per cent of the predicted one; `label` is the posture.
 
     Parameters
@@ -287,7 +288,7 @@ def fvc_percent(given: Given, equation: str = "", who: str = "") -> Score:
     return Score("fvc_percent", value, "%", 4, 4, "ok", reason, NHANES_SOURCE, label)
 
 
-def tapping_scores(given: Given, one_side: bool = False, who: str = "") -> tuple[Score, ...]:
+def tapping_scores(given: Given, one_side: bool = False, who: str = "person") -> tuple[Score, ...]:
     """Taps of fingers and feet in 10 s: each side, and the mean of both.
 
     Parameters
@@ -303,10 +304,11 @@ def tapping_scores(given: Given, one_side: bool = False, who: str = "") -> tuple
         if not any(name in given for name in (*names.values(), limb)):
             continue
         values = read_items(given, dict.fromkeys(names.values(), TAPS), "tapping", who)
-        both = add_up(f"{limb}_tapping", values, TAP_SOURCE, unit="1", spare=int(one_side))
-        mean = Score(both.name, both.value / 2, "1", both.n_items_valid, 2, both.status,
+        both = add_up(f"{limb}_tapping", values, TAP_SOURCE, unit=TAP_UNIT, spare=int(one_side))
+        mean = Score(both.name, both.value / 2, TAP_UNIT, both.n_items_valid, 2, both.status,
                      both.reason, TAP_SOURCE)  # fmt: skip
         found.append(or_given(mean, given.get(limb), TAPS, f"{limb} tapping", who))
         for side, name in names.items():
-            found.append(add_up(f"{limb}_tapping_{side}", {name: values[name]}, TAP_SOURCE))
+            one = {name: values[name]}
+            found.append(add_up(f"{limb}_tapping_{side}", one, TAP_SOURCE, unit=TAP_UNIT))
     return tuple(found)

@@ -93,7 +93,10 @@ def _alsfrs(clinic: Clinic, rng: np.random.Generator) -> Row:
     total = int(np.clip(round(37.5 - 5.5 * clinic.burden), 14, 47))
     weights = np.array([pair[clinic.bulbar] for pair in ALSFRS_ITEMS.values()])
     items = take_points(48 - total, np.full(12, 4), weights, rng)
-    return dict(zip(ALSFRS_ITEMS, items.tolist(), strict=True)) | {"total": total}
+    row: Row = dict(zip(ALSFRS_ITEMS, items.tolist(), strict=True))
+    # Grade 1 of swallowing is supplemental tube feeding: from there on by gastrostomy.
+    row["gastrostomy"] = int(items[list(ALSFRS_ITEMS).index("swallowing")] <= 1)
+    return row | {"total": total}
 
 
 def _mrc(clinic: Clinic, rng: np.random.Generator) -> Row:
@@ -154,6 +157,10 @@ def score_columns() -> dict[str, dict[str, dict[str, object]]]:
     return {
         "alsfrsr": {
             **{name: _score(f"Item {name.replace('_', ' ')}", 0, 4) for name in ALSFRS_ITEMS},
+            "gastrostomy": {
+                "Description": "Whether the person is fed by gastrostomy, so that cutting is 5b",
+                "Levels": {"0": "no", "1": "yes"},
+            },
             "total": _score("Sum of the twelve items", 0, 48),
         },
         "mrc": {

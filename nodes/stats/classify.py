@@ -287,7 +287,21 @@ def _complete_rows(
     for label in (case, reference):
         if not (kept[group] == label).any():
             raise NotEstimableError(f"nobody of the group {label} has all of {', '.join(needed)}")
+    if site:
+        _require_unconfounded(kept, group, site)
     return kept, excluded, int(kept[list(features)].isna().to_numpy().sum())
+
+
+def _require_unconfounded(rows: pd.DataFrame, group: str, site: str) -> None:
+    if rows[site].nunique() > 1 and (rows.groupby(site)[group].nunique() == 1).all():
+        parts = [
+            f"{label} only at {', '.join(sorted(of[site].astype(str).unique()))}"
+            for label, of in rows.groupby(group)
+        ]
+        raise NotEstimableError(
+            f"no site scanned both groups ({'; '.join(parts)}): what is told apart could be the "
+            "scanners; classify within sites that have both"
+        )
 
 
 def _require_columns(table: pd.DataFrame, names: list[str], features: Sequence[str]) -> None:

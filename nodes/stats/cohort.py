@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.stats.contradictions import contradictions
+from alsflow.nodes.stats.contradictions import ALIASES, contradictions
 from alsflow.nodes.stats.joining import (
     KEYS,
     PEOPLE,
@@ -154,7 +154,8 @@ def build_cohort(
     meanings = options.meanings_of(columns)
     text = join_text(persons, visits, values, (columns.group, "sex"), notes)
     clean = _clean(text, columns, meanings, notes)
-    table, names = add_values(clean.table, values, clean.unknown, notes)
+    warnings: list[str] = []
+    table, names = add_values(clean.table, values, clean.unknown, notes, warnings)
     checked = contradictions(table, columns.group, clean.groups.reference, meanings.units)
     sources = PEOPLE if visits is None else f"{PEOPLE} and {SESSIONS}"
     return Cohort(
@@ -168,7 +169,7 @@ def build_cohort(
         reasons=_reasons(checked.table, columns, clean, set(persons[PERSON]), sources),
         unknown={**clean.unknown, **checked.unknown},
         notes=tuple(dict.fromkeys(notes)),
-        warnings=checked.warnings,
+        warnings=(*warnings, *checked.warnings),
     )
 
 
@@ -223,18 +224,28 @@ def _column(
         clean.unknown |= {
             (*key, name): why for key, why in zip(_visits(text), coded, strict=True) if why
         }
-    if name != columns.site and (name == "age" or is_numeric(cells)):
-        values = clean_numbers(cells, name, rows, PEOPLE)
-        return pd.Series(values, index=text.index, dtype=float)
+    if name != columns.site and (name in ALIASES or is_numeric(cells)):
+        try:
+            values = clean_numbers(cells, name, rows, PEOPLE)
+            return pd.Series(values, index=text.index, dtype=float)
+        except BadInputError as problem:
+            if used or name in ALIASES:
+                raise
+            notes.append(f"{problem}; no model uses {name}, so it is kept as words")
+    return _words(cells, name, columns, notes)
+
+
+def _words(cells: pd.Series, name: str, columns: Columns, notes: list[str]) -> pd.Series:
+    """Labels of one column; NaN where it has none at all."""
     found: list[str] = []
     labels = clean_labels(cells, name, found)
-    if used:
+    if name in columns.all:
         notes.extend(found)
-        if name != columns.site:
-            notes.append(f"{name} holds words and enters as a factor")
+    if name in columns.covariates:
+        notes.append(f"{name} holds words and enters as a factor")
     if all(label is None for label in labels):
-        return pd.Series(np.nan, index=text.index, dtype=float)
-    return pd.Series(labels, index=text.index, dtype=object)
+        return pd.Series(np.nan, index=cells.index, dtype=float)
+    return pd.Series(labels, index=cells.index, dtype=object)
 
 
 def _visits(text: pd.DataFrame) -> list[Visit]:
@@ -268,7 +279,9 @@ def _constant(
     """Fill what cannot change between sessions; refuse people for whom it does."""
     filled = values.copy()
     for person, rows in values[values.notna()].groupby(text[PERSON], sort=False):
-        found = {key(value): value for value in rows}
+        found: dict[str, str] = {}
+        for value in rows:
+            found.setdefault(key(value), value)
         if len(found) > 1:
             told = " and ".join(f"'{value}'" for value in found.values())
             raise BadInputError(

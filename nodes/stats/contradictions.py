@@ -21,6 +21,8 @@ ALIASES = {
     "disease_duration": ("symptom_duration", "duration"),
     "alsfrs_r": ("alsfrs_r_total", "alsfrsr_total", "alsfrsr", "alsfrs"),
 }
+UNIT_MIN = 5  # people from whom a wrong unit can be told
+LIKELY_AGES = (18.0, 100.0)  # years, of people in a study of ALS in adults
 YEARS = ("y", "yr", "yrs", "year", "years", "a")
 
 
@@ -56,7 +58,8 @@ def contradictions(
     """
     names = {ours: _present(table, ours) for ours in ALIASES}
     _refuse_totals(table, names["alsfrs_r"])
-    warnings = _young(table, names["age"], names["age_at_onset"])
+    warnings = _unlikely(table, names["age"]) + _unlikely(table, names["age_at_onset"])
+    warnings += _young(table, names["age"], names["age_at_onset"])
     table, unknown, negative = _without_negative(table, names["disease_duration"])
     warnings += negative
     warnings += _durations(table, names, units)
@@ -89,6 +92,18 @@ def _refuse_totals(table: pd.DataFrame, total: str) -> None:
             f"{total} of {told} lies outside 0 to {ALSFRS_R_MAX}; mend it, or write n/a where it "
             "is not known"
         )
+
+
+def _unlikely(table: pd.DataFrame, age: str) -> list[str]:
+    """Ages that are possible, but hardly so in a study of adults."""
+    if not age:
+        return []
+    low, high = LIKELY_AGES
+    rows = table[(table[age] < low) | (table[age] > high)].drop_duplicates("participant_id")
+    return [
+        f"{row_name(row)}: {age} {row[age]:g} lies outside {low:g} to {high:g} years"
+        for _, row in rows.iterrows()
+    ]
 
 
 def _young(table: pd.DataFrame, age: str, onset: str) -> list[str]:
@@ -144,14 +159,30 @@ def _durations(
         return []
     first = table.drop_duplicates("participant_id")
     in_years = units.get(duration, "").casefold() in YEARS
-    years = first[duration] / (1.0 if in_years else MONTHS)
+    scale = 1.0 if in_years else MONTHS
     by_age = first[age] - first[onset]
-    wrong = (by_age - years).abs() > DURATION_TOLERANCE
+    apart = (by_age - first[duration] / scale).abs()
+    wrong = apart > DURATION_TOLERANCE
+    if _other_unit(by_age, first[duration], wrong, in_years):
+        unit, other = ("years", "months") if in_years else ("months", "years")
+        return [
+            f"{duration} disagrees with {age} minus {onset} for {int(wrong.sum())} of "
+            f"{int(apart.notna().sum())} people when read in {unit}, and agrees when read in "
+            f"{other}; write its unit as Units in participants.json"
+        ]
     return [
         f"{row_name(row)}: {age} {row[age]:g} minus {onset} {row[onset]:g} is "
-        f"{by_age[index]:.2f} years, but {duration} is {years[index]:.2f} years"
+        f"{by_age[index]:.2f} years, but {duration} is {row[duration] / scale:.2f} years"
         for index, row in first[wrong].iterrows()
     ]
+
+
+def _other_unit(by_age: pd.Series, duration: pd.Series, wrong: pd.Series, in_years: bool) -> bool:
+    """Whether most durations would agree if they were in the other unit."""
+    other = duration / (MONTHS if in_years else 1.0)
+    known = (by_age - other).abs().dropna()
+    agree = (known <= DURATION_TOLERANCE).sum()
+    return len(known) >= UNIT_MIN and wrong.sum() > len(known) / 2 and agree > 0.9 * len(known)
 
 
 def _ill_controls(

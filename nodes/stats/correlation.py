@@ -159,12 +159,24 @@ def _complete(
         if name not in table:
             raise BadInputError(f"there is no column {name} to correlate")
     rows = table[list(dict.fromkeys((*numbers, *factors)))].dropna()
+    rows = rows.assign(**{name: numeric(rows[name]).astype(float) for name in numbers})
     _require_df(len(rows), len(rows) - 2)
     for name in numbers:
         values = rows[name].to_numpy(float)
         if np.ptp(values) <= 1e-12 * np.abs(values).max():
             raise NotEstimableError(f"{name} is {values[0]:g} for all {len(rows)} people")
     return rows
+
+
+def numeric(column: pd.Series) -> pd.Series:
+    """Column as numbers; refuses a cell that is neither a number nor missing."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    if (words := column[numbers.isna() & column.notna()]).size:
+        raise BadInputError(
+            f"{column.name} of {words.index[0]} is {words.iloc[0]!r}, which is no number; mend "
+            "the table, or declare the column as categories"
+        )
+    return numbers
 
 
 def _require_df(n: int, df: int) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.stats.correlation import numeric
 from alsflow.nodes.stats.counts import chi_squared, cross_table, fisher_exact
 from alsflow.nodes.stats.design import NotEstimableError
 from alsflow.nodes.stats.two_groups import (
@@ -87,10 +88,10 @@ def demographics(
     rows: list[dict[str, object]] = []
     checks: list[str] = []
     for name in dict.fromkeys((*numbers, *counts)):
-        make = _number if name in numbers else _count
-        found = make(members, name, group, tuple(groups), test, restricted.get(name, ""))
+        make, only = _number if name in numbers else _count, restricted.get(name, "")
+        found = make(members, name, group, tuple(groups), test, only)
         rows += found
-        checks += _checks(members, name, group, found, tuple(groups))
+        checks += _checks(members, name, group, found, tuple(groups), only)
     notes = []
     if left := len(table) - len(members):
         notes.append(f"{left} people of no group compared are left out")
@@ -206,7 +207,7 @@ Rows = list[dict[str, object]]
 def _number(
     members: pd.DataFrame, name: str, group: str, groups: tuple[str, ...], test: str, only: str
 ) -> Rows:
-    values = pd.to_numeric(members[name], errors="coerce").to_numpy(float)
+    values = numeric(members[name]).to_numpy(float)
     labels = members[group].to_numpy(object)
     row: dict[str, object] = {"variable": name, "kind": "number", "level": ""}
     for label, inside in _parts(labels, groups, only):
@@ -352,7 +353,7 @@ def _word(cell: object) -> str:
 
 
 def _checks(
-    members: pd.DataFrame, name: str, group: str, rows: Rows, groups: tuple[str, ...]
+    members: pd.DataFrame, name: str, group: str, rows: Rows, groups: tuple[str, ...], only: str
 ) -> list[str]:
     """Whether counts add up to people and moments of groups to those of all."""
     if not rows:
@@ -365,8 +366,10 @@ def _checks(
         if rows[0]["kind"] == "count":
             counted = [int(str(row[f"count_{label}"])) for row in rows]
         found.append(check_counts(f"{name} of {label}", counted, people, missing))
+        if only and label != only and n:
+            found.append(f"{name}: {n} people of {label} have a value that only {only} can have")
     sizes = [float(str(rows[0][f"n_{label}"])) for label in groups]
-    if rows[0]["kind"] == "number" and min(sizes) > 1:
+    if not only and rows[0]["kind"] == "number" and min(sizes) > 1:
         mean, sd = (
             [float(str(rows[0][f"{part}_{label}"])) for label in groups] for part in ("mean", "sd")
         )

@@ -20,11 +20,19 @@ from alsflow.nodes.stats.participants import (
     identifiers,
     single_rows,
 )
-from alsflow.nodes.stats.tables import MISSING, Meanings, is_missing, natural_key, with_points
+from alsflow.nodes.stats.tables import (
+    MISSING,
+    Meanings,
+    cell_text,
+    is_missing,
+    natural_key,
+    with_points,
+)
 
 PERSON, SESSION = "participant_id", "session_id"
 KEYS = (PERSON, SESSION)
 PEOPLE, SESSIONS = "participants.tsv", "sessions.tsv"  # how messages name the tables
+ROUNDING = 0.01  # relative difference that the digits of a table may explain
 PERCENT = ("%", "percent", "per cent")
 
 
@@ -97,7 +105,7 @@ def prepare(
     """
     sign = table.attrs.get("decimal", "")
     notes.extend(table.attrs.get("notes", ()))
-    table = rename_columns(table, (*KEYS, *columns.all), options.mapping, source, notes)
+    table = rename_columns(_as_text(table), (*KEYS, *columns.all), options.mapping, source, notes)
     if PERSON not in table:
         raise BadInputError(_absent([PERSON], table, source))
     table = table.assign(**{PERSON: identifiers(table[PERSON], source)})
@@ -107,12 +115,23 @@ def prepare(
         keys = [f"{p} {s}" for p, s in zip(table[PERSON], table[SESSION], strict=True)]
     table = table[single_rows(table, keys, source, options.dedupe, notes)].copy()
     units = options.meanings_of(columns).units
+    commas: list[str] = []
     for name in table.columns.difference(KEYS, sort=False):
         if name in options.percent or units.get(name, "").casefold() in PERCENT:
             table[name] = table[name].str.strip().str.removesuffix("%").str.rstrip()
         if name not in (columns.group, columns.site):
+            cells = table[name]
             table[name] = _points(table, name, source, sign, used=name in columns.all)
+            if (table[name] != cells).any():
+                commas.append(name)
+    if commas:
+        notes.append(f"{source}: decimal commas in {few(commas)}")
     return table
+
+
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Table of clean text, also where it was given with numbers."""
+    return table.apply(lambda column: column.map(cell_text).astype(object))
 
 
 def _session(cell: str) -> str:
@@ -369,8 +388,12 @@ def add_values(
     values: Sequence[Values],
     unknown: dict[tuple[str, str, str], str],
     notes: list[str],
+    warnings: list[str],
 ) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
     """Table with the columns of measures and scores, and their names.
+
+    A score that stands among the participants too takes its place; `warnings` names people for
+    whom the two differ by more than rounding.
 
     Values without a session belong to the first session of a person; `notes` says so, and
     `unknown` why the others have none.
@@ -401,34 +424,35 @@ def add_values(
             raise BadInputError(
                 f"the table of {value.name} has values of {row[PERSON]} with and without a session"
             )
-        table = _merge(table, frame, value)
+        table = _merge(table, frame, value, notes, warnings)
         names[value.name] = tuple(value.columns)
     return table, names
 
 
-def _merge(table: pd.DataFrame, frame: pd.DataFrame, value: Values) -> pd.DataFrame:
-    """Add columns; one that is there already must agree wherever both are known."""
+def _merge(
+    table: pd.DataFrame,
+    frame: pd.DataFrame,
+    value: Values,
+    notes: list[str],
+    warnings: list[str],
+) -> pd.DataFrame:
+    """Add columns; scores take the place of those of the participants, gaps apart."""
     both = [name for name in value.columns if name in table]
     if both and value.name == "measures":
         raise BadInputError(
             f"the column {both[0]} of {PEOPLE} has the name of a measure; rename it, and its "
             "entry under [columns]"
         )
-    merged = table.merge(frame, on=list(KEYS), how="left", suffixes=("", " given"), sort=False)
+    merged = table.merge(frame, on=list(KEYS), how="left", suffixes=(" given", ""), sort=False)
     for name in both:
-        old, new = merged[name], merged.pop(f"{name} given")
-        differ = old.notna() & new.notna() & ~_same(old, new)
-        if differ.any():
-            at = differ.idxmax()
-            raise BadInputError(
-                f"{name} of {merged.at[at, PERSON]} is {old[at]} in {PEOPLE} but {new[at]} among "
-                f"the {value.name}; mend one of them, or take the column out of {PEOPLE}"
+        given, score = merged.pop(f"{name} given"), merged[name]
+        if not (pd.api.types.is_numeric_dtype(given) and pd.api.types.is_numeric_dtype(score)):
+            notes.append(f"{name} is the score, not the column of {PEOPLE}")
+            continue
+        merged[name] = score.where(score.notna(), given)
+        for place in np.flatnonzero((given - score).abs() > ROUNDING * score.abs()):
+            warnings.append(
+                f"{merged[PERSON].iat[place]}: {name} is {given.iat[place]:g} in {PEOPLE}, but "
+                f"{score.iat[place]:.6g} by its items; the latter is used"
             )
-        merged[name] = old.where(old.notna(), new)
     return merged
-
-
-def _same(old: pd.Series, new: pd.Series) -> pd.Series:
-    if pd.api.types.is_numeric_dtype(old) and pd.api.types.is_numeric_dtype(new):
-        return pd.Series(np.isclose(old, new, rtol=1e-6, atol=1e-9), index=old.index)
-    return old.astype(str).map(folded) == new.astype(str).map(folded)

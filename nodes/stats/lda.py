@@ -26,9 +26,11 @@ class Lda:
 
     def posterior(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, g) probability of each class for each row of `features` (n, p)."""
-        weights = np.linalg.solve(self.covariance, self.means.T)
-        offset = np.log(self.priors) - 0.5 * np.einsum("gp,pg->g", self.means, weights)
-        return np.asarray(softmax(features @ weights + offset, axis=1))
+        centre, sd = self.means.mean(axis=0), np.sqrt(np.diag(self.covariance))
+        means = (self.means - centre) / sd
+        weights = np.linalg.solve(self.covariance / np.outer(sd, sd), means.T)
+        offset = np.log(self.priors) - 0.5 * np.einsum("gp,pg->g", means, weights)
+        return np.asarray(softmax((features - centre) / sd @ weights + offset, axis=1))
 
 
 def fit_lda(

@@ -30,6 +30,9 @@ SEX_WORDS = {
 OTHER_SEX = frozenset({"o", "other", "x", "intersex"})  # no sex term can be given to these
 UNKNOWN_SEX = frozenset({"u", "unk", "unknown", "?", "not known", "not stated", "missing"})
 AGE_MAX = 120.0  # years
+AGES = {"age": "an age", "age_at_onset": "an age at onset"}
+CLASSES_MAX = 8  # numbered classes that one scale may have; King's stages have 6
+NUMERIC = re.compile(r"[+\u2212-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
 SHOWN = 6  # people named in one message
 
 
@@ -403,12 +406,16 @@ def _sex_word(description: str) -> str:
 
 
 def is_numeric(column: pd.Series) -> bool:
-    """Whether every known cell of a column is a number; decimal commas count as such."""
-    known = [cell for cell in column if not is_missing(cell)]
-    try:
-        return bool(known) and all(abs(float(cell.replace(",", "."))) >= 0 for cell in known)
-    except ValueError:
-        return False
+    """Whether a column is meant to hold numbers; decimal commas count as such.
+
+    It is if every known cell is a number, or most are and they are too many for codes of classes:
+    then the other cells are faults, which `clean_numbers` names.
+    """
+    known = [cell.strip() for cell in column if not is_missing(cell)]
+    numeric = [cell for cell in known if NUMERIC.fullmatch(cell)]
+    if len(numeric) == len(known):
+        return bool(known)
+    return len(set(numeric)) > CLASSES_MAX and len(numeric) > len(known) / 2
 
 
 def clean_numbers(
@@ -420,15 +427,15 @@ def clean_numbers(
     decimal: str = "",
     percent: bool = False,
 ) -> list[float]:
-    """Numbers of one column; an age that nobody has is refused."""
+    """Numbers of one column; ages that nobody has are refused."""
     values = numbers(
         column.rename(name), source, labels=rows, decimal=decimal, percent=percent
     ).tolist()
-    if name == "age":
+    if name in AGES:
         for row, cell, value in zip(rows, column, values, strict=True):
             if value <= 0 or value > AGE_MAX:
                 raise BadInputError(
-                    f"{source}, {row}: an age of {cell} years cannot be; write n/a where "
+                    f"{source}, {row}: {AGES[name]} of {cell} years cannot be; write n/a where "
                     "it is not known"
                 )
     return values

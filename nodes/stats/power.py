@@ -230,22 +230,30 @@ def power_table(
     Parameters
     ----------
     tests : DataFrame
-        Columns ``measure`` (or ``outcome``), ``n_case``, ``n_control``, ``df``, ``estimate``,
-        ``se``, ``residual_sd``; rows without an estimate are left out.
+        Columns ``outcome`` (or ``measure``), ``n_case``, ``n_control``, ``df``, ``estimate``,
+        ``se``, ``residual_sd``. Left out are rows without an estimate, of another kind than
+        ``groups``, and those that took two sides of a person for two people.
     declared : mapping
         Difference that would matter, by measure, in its unit.
+
+    Returns
+    -------
+    plans : DataFrame
+        Name of the analysis where `tests` has it, of the measure, and the fields of `Planned`.
     """
-    name = "measure" if "measure" in tests else "outcome"
+    name = "outcome" if "outcome" in tests else "measure"
     rows = []
     for row in tests.to_dict("records"):
-        if not (np.isfinite(row["estimate"]) and row["residual_sd"] > 0):
+        groups = row.get("kind", "groups") == "groups" and not row.get("pseudoreplicated", False)
+        if not (groups and np.isfinite(row["estimate"]) and row["residual_sd"] > 0):
             continue
         found = plan_from_data(
             residual_sd=row["residual_sd"], n_case=int(row["n_case"]),
             n_reference=int(row["n_control"]), estimate=row["estimate"], df=float(row["df"]),
             se=row["se"], declared=(declared or {}).get(row[name], NAN), power=power, alpha=alpha,
         )  # fmt: skip
-        rows.append({name: row[name], **vars(found)})
+        names = {key: row[key] for key in ("analysis", name) if key in row}
+        rows.append(names | vars(found))
     return pd.DataFrame(rows)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.stats.plan import Analysis, nearest
+from alsflow.nodes.stats.plan import nearest
 from alsflow.nodes.stats.printed_numbers import read_printed
+from alsflow.nodes.stats.tables import MISSING
 
 ALPHA = 0.05  # below which a published result was called significant
 AGREES = "agrees"  # same direction, and both or neither significant
@@ -25,7 +26,13 @@ NOT_PRINTED = "nothing printed"
 OBTAINED = {
     "regression": {"r2": "r2", "p_model": "p_model", "b": "estimate", "t": "t", "p": "p"},
     "correlation": {"r": "estimate", "p": "p"},
-    "groups": {"case_mean": "case_mean", "control_mean": "control_mean", "p": "p"},
+    "groups": {
+        "case_mean": "case_mean",
+        "case_spread": "case",
+        "control_mean": "control_mean",
+        "control_spread": "control",
+        "p": "p",
+    },
 }
 SIGN = {"regression": "b", "correlation": "r"}
 
@@ -40,6 +47,8 @@ class Table:
     where: str
     cells: pd.DataFrame  # text; short names in the columns outcome and predictor
     cell: str = ""  # how one cell of the paper's table is written
+    groups: Mapping[str, str] = field(default_factory=dict)  # printed column -> obtained group
+    layout: str = ""  # "measures": one column per kind of measure, one row per outcome and place
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,9 @@ def parse_paper(text: str, source: str) -> Paper:
                 )
         cells = pd.DataFrame(item["rows"], columns=columns, dtype=object)
         rest = {key: item[key] for key in ("kind", "title", "where")}
-        tables[item["id"]] = Table(item["id"], cells=cells, cell=item.get("cell", ""), **rest)
+        tables[item["id"]] = Table(item["id"], cells=cells, cell=item.get("cell", ""),
+                                 layout=item.get("layout", ""),
+                                 groups=item.get("groups", {}), **rest)  # fmt: skip
     return Paper(
         title=declared["title"],
         names=declared["names"],
@@ -132,75 +143,11 @@ def beside(
         in the printed units, the same of the sound model, n of both and a verdict in words.
     """
     return pd.DataFrame(
-        [_beside(cells, tests, paper, table, reproduced, sound) for cells in _records(table)]
+        [_beside(cells, tests, paper, table, reproduced, sound) for cells in records(table)]
     )
 
 
-def published_tables(
-    tests: pd.DataFrame, analyses: Sequence[Analysis], papers: Mapping[str, Paper]
-) -> dict[str, pd.DataFrame]:
-    """Every published table that the analyses name, beside what was obtained.
-
-    Returns
-    -------
-    tables : dict
-        By ``paper.table``, in the order of the analyses; demographics are left to
-        `demographics_beside`.
-    """
-    found = {}
-    for reference in dict.fromkeys(one.published for one in analyses if one.published):
-        paper, table = find_table(papers, reference)
-        if table.kind not in OBTAINED:
-            continue
-        own = [one for one in analyses if one.published == reference]
-        sound = [one.sound for one in own if one.sound]
-        found[reference] = beside(tests, paper, table, [one.name for one in own], sound)
-    return found
-
-
-def demographics_beside(
-    paper: Paper, table: Table, obtained: pd.DataFrame, groups: Mapping[str, str]
-) -> pd.DataFrame:
-    """Published table of demographics beside the obtained one.
-
-    Parameters
-    ----------
-    paper, table
-        What is printed; the column ``variable`` names columns of the cohort table, a level after
-        a colon.
-    obtained : DataFrame
-        Rows of `demographics.Demographics`.
-    groups : mapping
-        From printed columns to the obtained groups: ``{"patients": "ALS"}``.
-    """
-    rows = []
-    for cells in _records(table):
-        variable, _, level = cells["variable"].partition(":")
-        row: dict[str, object] = {"row": cells["row"]}
-        found = obtained[obtained["variable"] == variable]
-        if level:
-            found = found[found["level"].astype(str) == level]
-        for printed, group in groups.items():
-            row[f"published_{printed}"] = cells.get(printed, "")
-            row[f"obtained_{printed}"] = "" if found.empty else _described(found.iloc[0], group)
-        row["published_p"] = cells.get("p", "")
-        row["obtained_p"] = "" if found.empty else number_text(found.iloc[0]["p"], "p")
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _described(row: pd.Series, group: str) -> str:
-    """Text of one cell of a table of demographics."""
-    if row["kind"] == "count":
-        count = row.get(f"count_{group}")
-        return "" if pd.isna(count) else f"{int(count)} of {int(row[f'n_{group}'])}"
-    mean, sd, n = (row.get(f"{name}_{group}") for name in ("mean", "sd", "n"))
-    if mean is None or sd is None or pd.isna(mean):
-        return ""
-    return f"{mean:.2f} ± {sd:.2f} (n = {int(n or 0)})"
-
-
-def _records(table: Table) -> list[dict[str, str]]:
+def records(table: Table) -> list[dict[str, str]]:
     return [{str(k): str(v) for k, v in row.items()} for row in table.cells.to_dict("records")]
 
 
@@ -244,6 +191,8 @@ def _obtained(
     wanted = {k: v for k, v in OBTAINED[table.kind].items() if k in cells}
     row: dict[str, object] = {}
     for printed, column in wanted.items():
+        if printed.endswith("_spread"):
+            column = f"{column}_{cells['spread']}"  # of the kind that the paper prints
         value = math.nan if found is None else float(found.get(column, math.nan))
         row[f"{prefix}_{printed}"] = value / _unit(printed, cells, paper)
     n = pd.NA if found is None else int(found["n"])
@@ -259,7 +208,7 @@ def _unit(printed: str, cells: Mapping[str, str], paper: Paper) -> float:
     if printed == "b":
         slope = paper.scale.get(f"{cells['predictor'].partition('_')[0]}_slope")
         return of("outcome") / (slope or of("predictor"))
-    return of("outcome") if printed in ("case_mean", "control_mean") else 1.0
+    return of("outcome") if printed.startswith(("case_", "control_")) else 1.0
 
 
 def verdict(cells: Mapping[str, str], found: pd.Series | None, kind: str) -> str:
@@ -311,6 +260,10 @@ def in_papers_shape(
         return _groups_shape(joined, table, which)
     texts = [_cell_text(row, table, which) for row in joined.to_dict("records")]
     shaped = joined[["outcome", "predictor"]].assign(text=texts)
+    if table.layout == "measures":
+        kind = shaped["predictor"].str.partition(" ")
+        place = kind[2].str.capitalize()
+        shaped = shaped.assign(outcome=shaped["outcome"] + ": " + place, predictor=kind[0])
     wide = shaped.pivot(index="outcome", columns="predictor", values="text")
     rows, columns = (list(dict.fromkeys(shaped[key])) for key in ("outcome", "predictor"))
     wide = wide.loc[rows, columns].fillna("")
@@ -323,7 +276,9 @@ def _cell_text(row: Mapping[str, Any], table: Table, which: str) -> str:
     for name in OBTAINED[table.kind]:
         value = row.get(f"{which}_{name}", "")
         marks[name] = value if isinstance(value, str) else number_text(value, name)
-    return table.cell.format(**marks) if any(marks.values()) else ""
+    if not any(marks.values()):
+        return ""
+    return table.cell.format(**{name: text or MISSING for name, text in marks.items()})
 
 
 def number_text(value: float, name: str) -> str:
@@ -344,10 +299,16 @@ def _groups_shape(joined: pd.DataFrame, table: Table, which: str) -> pd.DataFram
         for group, words in (("case", "ALS"), ("control", "Controls")):
             value = row[f"{which}_{group}_mean"]
             spread = row.get(f"{which}_{group}_spread", "")
-            text = value if isinstance(value, str) else f"{value:.4g}"
-            tail = spread if isinstance(spread, str) else f"{spread:.2g}"
+            text, tail = _text(value, 4), _text(spread, 2)
             cells[words] = f"{text} ± {tail}" if tail else text
         p = row[f"{which}_p"]
         cells["p"] = p if isinstance(p, str) else number_text(p, "p")
         rows.append(cells)
     return pd.DataFrame(rows)
+
+
+def _text(value: str | float, digits: int) -> str:
+    """Text as it is, a number with some digits, nothing for NaN."""
+    if isinstance(value, str):
+        return value
+    return "" if pd.isna(value) else f"{value:.{digits}g}"

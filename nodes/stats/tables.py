@@ -93,12 +93,13 @@ def _unquoted(cell: str) -> str:
 
 def format_table(table: pd.DataFrame) -> str:
     """Tab-separated text of `table`: floats in full, missing as ``n/a``."""
-    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    rows = [[cell_text(value) for value in row] for row in table.itertuples(index=False)]
     lines = ["\t".join(map(str, table.columns)), *("\t".join(row) for row in rows)]
     return "\n".join(lines) + "\n"
 
 
-def _cell(value: object) -> str:
+def cell_text(value: object) -> str:
+    """One cell of a table as text: numbers in full, missing as ``n/a``."""
     if value is None or value is pd.NA:
         return MISSING
     if isinstance(value, float):  # numpy's float64 is one

@@ -1,27 +1,26 @@
 """How far the numbers of this package are from those of R, value by value.
 
 `compare` takes the reference and the name of one of its analyses and returns a row per value.
-Which analyses there are is a registry: each module of `MODULES` holds ``ANALYSES``, from the
-pattern of a name to a function ``(reference, name) -> {(outcome, term, stat): value}``. A value
-that is refused or cannot be compared is a string instead: the reason. Optional are
+Which analyses there are is a registry: each module of `MODULES` that is there holds ``ANALYSES``,
+from the pattern of a name to a function ``(reference, name) -> {(outcome, term, stat): value}``.
+A value that is refused or cannot be compared is a string instead: the reason. Optional are
 ``TOLERANCES``, from the pattern ``"name stat"`` to a relative error, and ``TITLES``, from the
-pattern of a name to words.
+pattern of a name to words. `benchmarks/r_agreement.py` prints the sum of it.
 """
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-MODULES = ("agreement_linear",)  # the parts that exist; a new one adds its name
+MODULES = ("agreement_linear", "agreement_mixed")  # a new part adds its name
 TOLERANCE = 1e-6  # relative
 FLOOR = 1e-9  # absolute
 Key = tuple[str, str, str]  # outcome, term, stat
@@ -83,7 +82,8 @@ class Reference:
 
 
 def _parts() -> list:
-    return [importlib.import_module(name) for name in MODULES]
+    there = [name for name in MODULES if importlib.util.find_spec(name)]
+    return [importlib.import_module(name) for name in there]
 
 
 def analyses(reference: Reference) -> list[str]:
@@ -129,30 +129,28 @@ def error(found: float, expected: float) -> float:
     return math.inf if math.isnan(off) else off
 
 
-@cache
-def title(name: str) -> str:
-    """Words for an analysis."""
-    return _first(name, "TITLES", name)
+class Agreement(NamedTuple):
+    """Agreement over the values of one analysis."""
+
+    analysis: str
+    n: int  # values compared
+    skipped: int  # values that are refused or not to be reproduced
+    worst: float  # relative error, with the floor
+    tolerance: float  # of the worst value
+    failed: tuple[str, ...]  # values outside their tolerance, or not found
+    reasons: tuple[str, ...]  # why values are not compared
 
 
-def summary(reference: Reference) -> pd.DataFrame:
-    """One row per title: analyses, values compared, worst relative error, values not compared."""
-    table = pd.DataFrame([vars(r) for n in analyses(reference) for r in compare(reference, n)])
-    table["title"] = table["analysis"].map(title)
-    table["compared"] = table["reason"] == ""
-    table["agrees"] = ~table["compared"] | (table["error"] <= table["tolerance"])
-    lines = []
-    for words, part in table.groupby("title", sort=False):
-        known = part[part["compared"]]
-        lines.append(
-            {
-                "what": words,
-                "values": len(known),
-                "worst": known["error"].max() if len(known) else math.nan,
-                "tolerance": known["tolerance"].max() if len(known) else math.nan,
-                "agree": int(part["agrees"].sum()) - int((~part["compared"]).sum()),
-                "not compared": len(part) - len(known),
-                "why": "; ".join(dict.fromkeys(r[:90] for r in part["reason"] if r)),
-            }
-        )
-    return pd.DataFrame(lines)
+def agreement(rows: list[Row]) -> Agreement:
+    """Sum up the rows of one analysis."""
+    known = [row for row in rows if not row.reason]
+    worst = max(known, key=lambda row: row.error, default=rows[0])
+    return Agreement(
+        analysis=rows[0].analysis,
+        n=len(known),
+        skipped=len(rows) - len(known),
+        worst=worst.error if known else 0.0,
+        tolerance=worst.tolerance,
+        failed=tuple(str(row) for row in known if not row.agrees),
+        reasons=tuple(dict.fromkeys(row.reason for row in rows if row.reason)),
+    )

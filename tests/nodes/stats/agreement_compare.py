@@ -98,9 +98,12 @@ def found(folder: Path) -> dict[Key, float]:
     return {key: value for part in parts for key, value in part}
 
 
-def compare(folder: Path) -> list[Row]:
-    """One row per analysis of `folder`, the directory of the reference tables."""
-    theirs, ours = reference_values(folder), found(folder)
+def compare(folder: Path, ours: dict[Key, float] | None = None) -> list[Row]:
+    """One row per analysis of `folder`, the directory of the reference tables.
+
+    `ours` are the values to compare; without, those of `found`.
+    """
+    theirs, ours = reference_values(folder), found(folder) if ours is None else ours
     rows: dict[str, list[Key]] = {}
     for key in theirs:
         rows.setdefault(key[0], []).append(key)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
+from pathlib import Path
 
+import agreement
 import numpy as np
 import pandas as pd
 from agreement import Found, Key, Reference
@@ -358,6 +361,14 @@ def sexes(reference: Reference, name: str) -> Found:
             coded = coded.assign(s=[float(levels.index(code)) for code in coded["s"]])
             found |= coefficients(fitted(coded, "fa", "group + site + s"), column)
     return found
+
+
+def compare(folder: Path) -> list[agreement.Agreement]:
+    """Agreement with every value of R on linear models, one row per analysis."""
+    reference = Reference(folder)
+    own = [n for n in reference.values if any(fnmatchcase(n, pattern) for pattern in ANALYSES)]
+    found = [agreement.compare(reference, name) for name in own]
+    return [agreement.agreement(rows) for rows in found if rows]
 
 
 ANALYSES = {

@@ -21,6 +21,8 @@ CALSNIC = {
     "tnaa_cr": "mrs_tnaa_tcr", "tnaa_cho": "mrs_tnaa_tcho", "foot_tap": "foot_tapping",
     "symptom_duration": "disease_duration", "fc_roi": "fc_motor_interhemispheric",
 }  # fmt: skip
+SEX = {"M": "male", "F": "female"}
+MM2_S = 1e-3  # the reference tables have diffusivities in 10-3 mm2/s, the program in mm2/s
 LIMB_SCORES = ("mrc_sum", "penn", "cmap_z")
 
 
@@ -55,9 +57,15 @@ def side_name(name):
     return f"{kind}_{TRACTS[tract]}_{{side}}"
 
 
-def taiwan(folder):
-    table = pd.read_csv(folder / "taiwan_subjects.csv").rename(columns=taiwan_name)
-    table["session_id"] = "n/a"
+def cohort_table(path, names, diffusivity):
+    table = pd.read_csv(path).rename(columns=names)
+    kinds = [name for name in table if name.split("_")[0] in ("ad", "rd", "md")]
+    table[kinds] = table[kinds] * diffusivity
+    return table.assign(session_id="n/a", sex=table["sex"].map(SEX))
+
+
+def taiwan(folder, diffusivity=1.0):
+    table = cohort_table(folder / "taiwan_subjects.csv", taiwan_name, diffusivity)
     table["kings"] = table["kings"].map(lambda stage: f"{stage:.0f}", na_action="ignore")
     both = {"mrc_sum": "mrc_sum", "cmap_z_sum": "cmap_z", "penn_total": "penn"}
     for total, name in both.items():
@@ -67,8 +75,7 @@ def taiwan(folder):
                   *both, "fvc_percent", "alsfrs_r"))  # fmt: skip
 
 
-def calsnic(folder):
-    table = pd.read_csv(folder / "calsnic_subjects.csv").rename(columns=CALSNIC)
-    table["session_id"] = "n/a"
+def calsnic(folder, diffusivity=1.0):
+    table = cohort_table(folder / "calsnic_subjects.csv", CALSNIC, diffusivity)
     scores = ("foot_tapping", "decline_rate", "alsfrs_r", "ecas_total")
     return Sample(table, reference="HC", site="site", factors=("sex", "onset"), scores=scores)

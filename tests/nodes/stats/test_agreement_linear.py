@@ -14,7 +14,6 @@ from alsflow.nodes.stats.design import NotEstimableError
 from alsflow.nodes.stats.regression import fit_by_site, fit_table
 
 pytestmark = pytest.mark.realdata
-OWN = set(agreement_linear.TITLES.values())
 COMPARED = 13_188  # values of R that the linear models are held against
 
 
@@ -25,7 +24,7 @@ def reference(shared_data):
 
 @pytest.fixture(scope="module")
 def compared(reference):
-    names = [n for n in agreement.analyses(reference) if agreement.title(n) in OWN]
+    names = [n for pattern in agreement_linear.ANALYSES for n in of_pattern(reference, pattern)]
     return {name: agreement.compare(reference, name) for name in names}
 
 
