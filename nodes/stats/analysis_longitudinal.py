@@ -22,7 +22,7 @@ def ask_longitudinal(question: Question) -> Answer:
     needed = [question.outcome, analysis.time, *question.covariates]
     needed += [question.site] if question.site else []
     rows = complete(question.table, needed, [question.outcome], question.site)
-    row = first_row(question, rows, rows="visit", predictor=analysis.time, statistic="t")
+    row = first_row(question, rows, predictor=analysis.time, statistic="t") | {"rows": "visit"}
     model = LongitudinalModel(
         outcome=question.outcome,
         time=analysis.time,
