@@ -126,7 +126,9 @@ def result_sentence(row: Row, analysis: Analysis, levels: tuple[str, str]) -> st
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """Text with a capital, unless it begins with a name such as tNAA or fa_mrs_voxel."""
+    first = text.split(" ")[0].rstrip(",")
+    return text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text
 
 
 def _name(row: Row) -> str:
@@ -183,10 +185,10 @@ def _tell_groups(row: Row, analysis: Analysis, levels: tuple[str, str]) -> str:
 
 
 def _tell_slope(row: Row, analysis: Analysis, levels: tuple[str, str]) -> str:
-    way = _direction(float(row["estimate"]), ("fell", "did not change", "rose"))
+    way = _direction(float(row["estimate"]), ("lower", "the same", "higher"))
     slope = f"slope {cell_text(row, SLOPE)}, 95 % limits {cell_text(row, LIMITS)}"
     inside = [slope, f"standardised {cell_text(row, BETA)}", _test(row)]
-    return f"{_name(row)} {way} with {_predictor(row)} ({'; '.join(inside)})"
+    return f"{_name(row)} was {way} with higher {_predictor(row)} ({'; '.join(inside)})"
 
 
 def _tell_correlation(row: Row, analysis: Analysis, levels: tuple[str, str]) -> str:
@@ -207,7 +209,7 @@ def _tell_area(row: Row, analysis: Analysis, levels: tuple[str, str]) -> str:
 
 def _tell_time(row: Row, analysis: Analysis, levels: tuple[str, str]) -> str:
     value = float(row["estimate"])
-    unit = f"{_unit(row)} per unit of {row['predictor']}"
+    unit = f"{_unit(row)} per {str(row['predictor']).removesuffix('s')}"
     numbers = f"{cell_text(row, SLOPE)}{unit}, 95 % limits {cell_text(row, LIMITS)}; {_test(row)}"
     if analysis.people == "all":
         way = _direction(value, ("lower", "the same", "higher"))
@@ -284,8 +286,7 @@ def _others(tested: Sequence[Row], found: Sequence[Row], analysis: Analysis) -> 
     if left == len(tested):
         parts.append(f"None of {_count(left, 'test')} reached {limit}.")
     elif left:
-        verb = "did not reach" if left > 1 else "did not reach"
-        parts.append(f"{left} of {_count(len(tested), 'test')} {verb} {limit}.")
+        parts.append(f"{left} of {_count(len(tested), 'test')} did not reach {limit}.")
     return " ".join(parts)
 
 
@@ -306,7 +307,8 @@ def _refusals(rows: Sequence[Row]) -> list[str]:
             name = _name(row)
             if is_known(row["predictor"]) and row["kind"] in PAIRS:
                 name += f" on {_predictor(row)}"
-            found.setdefault(str(row["reason"]), []).append(name)
+            why = str(row["reason"]).removesuffix(": not compared")
+            found.setdefault(why, []).append(name)
     return [f"Not tested: {_few(names)}, as {why}." for why, names in found.items()]
 
 
@@ -320,10 +322,13 @@ def _few(names: Sequence[str]) -> str:
 def _missing(tested: Sequence[Row]) -> list[str]:
     """How many rows are in no model of a measure, and why; like measures together."""
     found: dict[tuple[str, int], list[str]] = {}
+    differs = pd.DataFrame(tested).groupby("outcome")["missing"].nunique() if tested else {}
     for row in tested:
         if is_known(row["n_missing"]) and int(row["n_missing"]) > 0:
             why = _reasons(str(row["missing"])) if is_known(row["missing"]) else "no value"
-            found.setdefault((why, int(row["n_missing"])), []).append(_name(row))
+            pair = row["kind"] in PAIRS and differs[row["outcome"]] > 1
+            name = f"{_name(row)} with {_predictor(row)}" if pair else _name(row)
+            found.setdefault((why, int(row["n_missing"])), []).append(name)
     kinds = {str(row["rows"]) for row in tested}
     word = kinds.pop() if len(kinds) == 1 else "row"
     word = {"person": "person", "side": "side", "visit": "visit"}.get(word, "row")
