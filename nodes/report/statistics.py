@@ -42,6 +42,7 @@ EFFECT_NAMES = {
     "Hedges g": "Hedges' g",
     "rank_biserial": "rank-biserial r",
 }
+PSEUDO = "reproduces the paper's model, rows of one person taken as independent"
 AREA, NO_AREA = "AUC", 0.5  # the effect of a ROC curve, and its value where nothing is told apart
 
 
@@ -68,7 +69,8 @@ def forest(tests: pd.DataFrame, title: str) -> Figure:
         if row["status"] != TESTED or np.isnan(values[0]):
             axes.text(null, at, "not tested", ha="center", va="center", color=GREY, fontsize=8)
             continue
-        _draw_effect(axes, at, values, float(row["q"]), float(row.get("p", np.nan)))
+        level = _level(float(row["q"]), float(row.get("p", np.nan)))
+        _draw_effect(axes, at, values, level, float(row["q"]) < Q_FOUND, "" if null else "+")
     axes.set_yticks(y, [fill(_row_label(row), LABEL_WIDTH) for row in tests.to_dict("records")],
                     fontsize=8.5)  # fmt: skip
     axes.set_ylim(-0.7, len(tests) - 0.3)
@@ -77,6 +79,8 @@ def forest(tests: pd.DataFrame, title: str) -> Figure:
     else:
         _symmetric(axes)
     axes.set_xlabel(f"{what} with 95 % confidence limits", fontsize=9)
+    if "pseudoreplicated" in tests and (tests["pseudoreplicated"] == True).any():  # noqa: E712
+        title += f" ({PSEUDO})"
     axes.set_title(fill(title, 2 * LABEL_WIDTH), fontsize=10, loc="left")
     _plain(axes)
     return figure
@@ -96,15 +100,19 @@ def _effects(tests: pd.DataFrame) -> tuple[tuple[str, str, str], str, float]:
     return ("effect_size", "effect_low", "effect_high"), head + " or ".join(named), 0.0
 
 
-def _draw_effect(axes: Axes, at: int, values: Sequence[float], q: float, p: float) -> None:
+def _level(q: float, p: float) -> str:
+    return f"p {_p(p)}" if np.isnan(q) else f"q {_p(q)}"
+
+
+def _draw_effect(
+    axes: Axes, at: int, values: Sequence[float], level: str, found: bool, sign: str
+) -> None:
     """One row: full orange mark where q is below .05, open black one elsewhere."""
     value, low, high = values
-    found = q < Q_FOUND
     colour = PALETTE[1] if found else INK
     axes.plot([low, high], [at, at], color=colour, lw=1.6)
     axes.plot(value, at, "o", color=colour, ms=5.5, mfc=colour if found else "white")
-    tail = f"p {_p(p)}" if np.isnan(q) else f"q {_p(q)}"
-    label = f"{value:+.2f} [{low:+.2f}, {high:+.2f}]   {tail}"
+    label = f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]   {level}"
     axes.annotate(label, (1.02, at), xycoords=("axes fraction", "data"), va="center", fontsize=7.5)
 
 
@@ -273,7 +281,8 @@ def partial_regressions(
     title : str
         Heading of the figure.
     """
-    figure, panels = _panels(len(found), title)
+    given = {one.given for one in found} - {""}
+    figure, panels = _panels(len(found), f"{title}; given {', '.join(given)}" if given else title)
     names = sorted({groups.get(row, "") for one in found for row in one.rows})
     for axes, one in zip(panels, found, strict=True):
         member = np.array([groups.get(row, "") for row in one.rows], dtype=object)
@@ -299,19 +308,15 @@ def _axis(name: str, words: Mapping[str, tuple[str, str]]) -> str:
 
 
 def _slope_title(one: Partial, tests: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    """Slope and n, then p and q, as the registry has them."""
     row = tests.get((one.outcome, one.predictor))
-    given = f"\ngiven {one.given}" if one.given else ""
     if row is None:
-        return f"n = {len(one.x)}{given}"
+        return f"n = {len(one.x)}"
     people = int(row["n_people"])
-    n = (
-        f"n = {len(one.x)}"
-        if people == len(one.x)
-        else f"n = {len(one.x)} rows of {people} people"
-    )
+    n = f"n = {len(one.x)}" + (f" rows of {people} people" if people < len(one.x) else "")
     q = float(row["q"])
     level = f"p {_relation(float(row['p']))}" + ("" if np.isnan(q) else f", q {_relation(q)}")
-    return f"slope {significant(float(row['estimate']))}, {level}, {n}{fill(given, PANEL_WIDTH)}"
+    return f"slope {significant(float(row['estimate']))}, {n}\n{level}"
 
 
 def _relation(value: float) -> str:
