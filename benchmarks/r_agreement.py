@@ -4,7 +4,7 @@
 
 FOLDER holds ``r_reference_long.csv`` and the tables it was made from. Prints one line per kind of
 analysis: values compared, those that agree, the worst relative error, how many were not compared;
-then why not, and every value that is off. Ends with 1 if there is one.
+then why not, every value that is off, and what no part compares. Ends with 1 if one is off.
 
 Each part is a module of ``tests/nodes/stats`` with ``compare(folder)``, which returns a row per
 analysis: ``analysis, n, worst, tolerance`` and what is off (``failed`` or ``wrong``); ``skipped``,
@@ -51,6 +51,7 @@ def gather(folder: Path) -> pd.DataFrame:
             failed = getattr(row, "failed", getattr(row, "wrong", ()))
             rows.append(
                 {
+                    "analysis": row.analysis,
                     "what": title(part, getattr(module, "TITLES", {}), row.analysis),
                     "values": row.n,
                     "agree": row.n - len(failed),
@@ -65,7 +66,8 @@ def gather(folder: Path) -> pd.DataFrame:
 
 
 def main(arguments: list[str]) -> int:
-    table = gather(Path(arguments[0]) if arguments else FOLDER)
+    folder = Path(arguments[0]) if arguments else FOLDER
+    table = gather(folder)
     print("| what | R values | agree | worst error | tolerance | not compared |")
     print("|---|---|---|---|---|---|")
     for words, part in table.groupby("what", sort=False):
@@ -81,6 +83,9 @@ def main(arguments: list[str]) -> int:
         print({"reasons": "\nNot compared:", "failed": "\nOff:"}[heading])
         lines = [line for cell in table[heading] for line in cell]
         print("\n".join(f"* {line}" for line in lines) or "nothing")
+    known = pd.read_csv(folder / "r_reference_long.csv", usecols=["analysis"])["analysis"]
+    print("\nOf the reference, compared by no part:")
+    print(", ".join(name for name in known.unique() if name not in set(table["analysis"])) or "-")
     return int(counts["values"] != counts["agree"])
 
 

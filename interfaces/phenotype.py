@@ -47,13 +47,18 @@ def find_clinical_files(bids_dir: str | Path, options: ClinicalOptions) -> list[
             found[path] = tool_of(path.stem) if path.parent.name == "phenotype" else frozenset()
     for tool, name in [*(("", name) for name in options.files), *options.tables.items()]:
         path = folder / name
-        if not Path(str(path).partition("#")[0]).is_file():
+        if not file_of(path).is_file():
             key = f"tables.{tool}" if tool else "files"
             raise BadInputError(
                 f"clinical.{key} names {name}, which is not in {folder}; write its path from there"
             )
         found[path] = found.get(path, frozenset()) | (frozenset({tool}) if tool else frozenset())
     return [ClinicalFile(path, tools) for path, tools in found.items()]
+
+
+def file_of(path: Path) -> Path:
+    """File of a table: a sheet of a workbook is named behind it, as ``file.xlsx#Sheet``."""
+    return Path(str(path).partition("#")[0]) if ".xls" in path.name.casefold() else path
 
 
 def read_clinical(
@@ -84,7 +89,7 @@ def read_clinical(
 
 def _sidecar_of(path: Path) -> Path:
     """JSON beside a table; the sessions of all people may share one at the top."""
-    own = path.with_suffix(".json")
+    own = file_of(path).with_suffix(".json")
     shared = path.parent.parent / "sessions.json"
     return shared if path.name.endswith(SESSIONS) and not own.is_file() else own
 
@@ -123,10 +128,16 @@ def clinical_scores(
 
 class _ScoreClinicalInputSpec(CodedInputSpec):
     bids_dir = traits.Str(mandatory=True, desc="folder from which messages name the tables")
-    table_files = traits.List(File(exists=True), mandatory=True, desc="clinical tables")
-    sidecar_files = traits.List(File(exists=True), desc="JSON beside them; their content counts")
+    tables = traits.List(
+        traits.Str, mandatory=True, desc="clinical tables; file.xlsx#Sheet for one sheet"
+    )
+    content_files = traits.List(
+        File(exists=True),
+        mandatory=True,
+        desc="these files and their JSON: what is in them counts",
+    )
     tools = traits.Dict(
-        traits.Str, traits.List(traits.Str), desc="path of a table to the tools that it holds"
+        traits.Str, traits.List(traits.Str), desc="table to the tools that it holds"
     )
     options = traits.Dict(desc="settings of the table [clinical] of the configuration")
 
@@ -148,34 +159,30 @@ class ScoreClinical(CodedInterface):
         given = self.inputs
         options = parse_options(given.options if isdefined(given.options) else {})
         tools = given.tools if isdefined(given.tools) else {}
-        files = [ClinicalFile(Path(p), frozenset(tools.get(p, ()))) for p in given.table_files]
+        files = [ClinicalFile(Path(p), frozenset(tools.get(p, ()))) for p in given.tables]
         sources = read_clinical(files, name_from=Path(given.bids_dir))
         mapping = parse_columns(options)
         scores = clinical_table(sources, mapping, options)
         tables = {
-            "scores": scores,
-            "wide": widen_scores(scores),
-            "columns": column_report(sources, mapping),
+            "scores": ("clinical_scores.tsv", scores),
+            "wide": ("clinical_wide.tsv", widen_scores(scores)),
+            "columns": ("clinical_columns.tsv", column_report(sources, mapping)),
         }
-        names = {
-            "scores": "clinical_scores",
-            "wide": "clinical_wide",
-            "columns": "clinical_columns",
-        }
-        for key, table in tables.items():
-            path = Path(runtime.cwd) / f"{names[key]}.tsv"
-            self._results[f"{key}_file"] = write_text(path, format_table(table))
+        for key, (name, table) in tables.items():
+            path = write_text(Path(runtime.cwd) / name, format_table(table))
+            self._results[f"{key}_file"] = path
         return runtime
 
 
 def clinical_inputs(bids_dir: str | Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Inputs of `ScoreClinical` for a dataset and the table ``[clinical]`` of a configuration."""
     files = find_clinical_files(bids_dir, parse_options(settings))
-    sidecars = {_sidecar_of(file.path) for file in files}
+    contents = {file_of(file.path) for file in files}
+    contents |= {path for file in files if (path := _sidecar_of(file.path)).is_file()}
     return {
         "bids_dir": str(bids_dir),
-        "table_files": [str(file.path) for file in files],
-        "sidecar_files": sorted(str(path) for path in sidecars if path.is_file()),
+        "tables": [str(file.path) for file in files],
+        "content_files": sorted(map(str, contents)),
         "tools": {str(file.path): sorted(file.tools) for file in files if file.tools},
         "options": dict(settings),
     }

@@ -33,7 +33,14 @@ from alsflow.nodes.stats.registry import (
     correct,
     diffusion_faults,
 )
-from alsflow.nodes.stats.sample import Rows, Sample, by_side, choose_people, first_visits
+from alsflow.nodes.stats.sample import (
+    Rows,
+    Sample,
+    all_visits,
+    by_side,
+    choose_people,
+    first_visits,
+)
 
 Ask = Callable[[Question], Answer]
 ASK: Mapping[str, Ask] = {
@@ -134,8 +141,7 @@ def _run(
     notes: list[str],
 ) -> list[Answer]:
     """Answers of one analysis, one per outcome and predictor; `reading`: source and strict."""
-    if analysis.kind not in VISITS:
-        sample = first_visits(sample)
+    sample = all_visits(sample) if analysis.kind in VISITS else first_visits(sample)
     where = f"{reading[0]}, analysis {analysis.name}"
     outcomes, predictors = _expanded(analysis, sample, catalogue, (where, reading[1]), notes)
     covariates = _covariates(analysis, sample, where)

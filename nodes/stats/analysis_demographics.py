@@ -13,6 +13,7 @@ from alsflow.nodes.stats.registry import TESTED
 from alsflow.nodes.stats.sample import complete, factor_names, two_levels
 from alsflow.nodes.stats.tables import MISSING
 
+STAGES = ("kings", "mitos", "el_escorial", "awaji", "gold_coast")  # numbers that name a class
 USUAL = ("sex", "age")  # described where no outcomes are named
 
 
@@ -21,7 +22,7 @@ def ask_demographics(question: Question, names: Sequence[str]) -> list[Answer]:
     sample, analysis = question.sample, question.analysis
     group, case, reference = two_levels(sample, analysis)
     chosen = [name for name in names or _usual(question) if name != group]
-    counts = factor_names(sample, chosen)
+    counts = [*factor_names(sample, chosen), *(name for name in chosen if name in STAGES)]
     numbers = [name for name in chosen if name not in counts]
     found = demographics(
         question.table,
@@ -63,8 +64,9 @@ def _within(
 
 def _answer(question: Question, own: pd.Series, group: str, levels: tuple[str, str]) -> Answer:
     rows = complete(question.table, [question.outcome, group])
-    row = first_row(question, rows) | group_counts(rows, group, levels, question.sample.site)
+    row = first_row(question, rows) | group_counts(question, rows, (group, *levels))
     case, reference = levels
+    case_mean, control_mean = (_number(own, f"mean_{label}") for label in levels)
     row |= {
         "test": own["test"] or MISSING,
         "statistic": own["statistic"] or MISSING,
@@ -72,15 +74,15 @@ def _answer(question: Question, own: pd.Series, group: str, levels: tuple[str, s
         "t": float(own["value"]) if own["statistic"] == "t" else float("nan"),
         "df": float(own["df"]),
         "p": float(own["p"]),
+        "estimate": case_mean - control_mean,
         "effect": "standardised mean difference",
         "effect_size": float(own["smd"]),
-        "case_mean": _number(own, f"mean_{case}"),
+        "case_mean": case_mean,
         "case_sd": _number(own, f"sd_{case}"),
-        "control_mean": _number(own, f"mean_{reference}"),
+        "control_mean": control_mean,
         "control_sd": _number(own, f"sd_{reference}"),
         "model": f"{question.outcome} by {group}",
     }
-    row["estimate"] = row["case_mean"] - row["control_mean"]
     if pd.isna(own["p"]):
         return Answer(row | {"status": MISSING, "reason": own["note"] or "not tested"})
     notes = (str(own["note"]),) if own["note"] else ()

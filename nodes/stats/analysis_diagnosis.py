@@ -35,7 +35,7 @@ def ask_roc(question: Question) -> Answer:
     rows = complete(question.table, [question.outcome, group], [question.outcome],
                     question.sample.site)  # fmt: skip
     row = first_row(question, rows)
-    row |= group_counts(rows, group, (case, reference), question.sample.site)
+    row |= group_counts(question, rows, (group, case, reference))
     measure = measure_of(question.catalogue, question.outcome)
     direction = DIRECTIONS.get(measure.expected if measure else "", "auto")
     try:
@@ -79,9 +79,10 @@ def ask_classify(
 ) -> Answer:
     """Classify people out of sample from all features together."""
     group, case, reference = two_levels(question.sample, question.analysis)
-    rows = complete(question.table, [*features, group])
+    needed = [*features, group, *question.covariates]
+    rows = complete(question.table, [*needed, *([question.site] if question.site else [])])
     row = first_row(question, rows, predictor=", ".join(features))
-    row |= group_counts(rows, group, (case, reference), question.sample.site)
+    row |= group_counts(question, rows, (group, case, reference))
     row["model"] = f"{group} ~ {' + '.join(features)}"
     by_site = bool(question.site)
     try:

@@ -37,12 +37,12 @@ BOTH_WEIGHTS = ("equal", "proportional")
 
 def ask_groups(question: Question) -> Answer:
     """Difference of one measure between two groups, by the test that the analysis names."""
-    group, case, reference = two_levels(question.sample, question.analysis)
-    needed = [question.outcome, group, *question.covariates]
+    levels = two_levels(question.sample, question.analysis)
+    needed = [question.outcome, levels[0], *question.covariates]
     needed += [question.site] if question.site else []
     rows = complete(question.table, needed, [question.outcome], question.site)
     row = first_row(question, rows)
-    row |= group_counts(rows, group, (case, reference), question.sample.site)
+    row |= group_counts(question, rows, levels)
     try:
         if question.analysis.test != "glm":
             return _simple(question, rows, row)
@@ -54,6 +54,14 @@ def ask_groups(question: Question) -> Answer:
 
 
 def _design(question: Question, rows: Rows, interaction: bool) -> Design:
+    """Design of these rows; measures that the same people have share it."""
+    key = (interaction, tuple(rows.table.index))
+    if key not in question.designs:
+        question.designs[key] = _new_design(question, rows, interaction)
+    return question.designs[key]
+
+
+def _new_design(question: Question, rows: Rows, interaction: bool) -> Design:
     group, case, reference = two_levels(question.sample, question.analysis)
     design = build_design(
         rows.table,
@@ -145,9 +153,12 @@ def _interaction(question: Question, rows: Rows, values: np.ndarray) -> float:
         return float("nan")
     group = two_levels(question.sample, question.analysis)[0]
     try:
-        fit = fit_linear(values, _design(question, rows, True), question.outcome)
-        return next(term.p for term in anova(fit) if term.term == f"{group}:{question.site}")
-    except (NotEstimableError, StopIteration):
+        design = _design(question, rows, True)
+        term = f"{group}:{question.site}"
+        if term not in design.terms:  # one site
+            return float("nan")
+        return contrast_test(fit_linear(values, design, question.outcome), term).p
+    except NotEstimableError:
         return float("nan")
 
 
@@ -210,7 +221,7 @@ def _simple_numbers(found: TwoGroups) -> dict[str, object]:
         "control_mean": control.mean,
         "control_sd": control.sd,
         "control_se": control.se,
-        "shapiro_p": float(np.fmin(*(normal.p for normal in found.normality))),
+        "shapiro_p": float(np.fmin(found.normality[0].p, found.normality[1].p)),
         "levene_p": found.variances[0].p,
     }
     if name != "t":
@@ -225,7 +236,7 @@ def _mixed(question: Question, rows: Rows, row: dict[str, object]) -> Answer:
     design = _design(question, rows, question.analysis.site == "interaction")
     values = rows.table[question.outcome].to_numpy(dtype=float)
     fit = fit_mixed_design(values, design)
-    found = fit.fixed.contrast(design.difference)
+    found = fit.fixed.contrast(design.difference, "difference")
     total = float(np.sqrt(sum(one.variance for one in fit.components if one.first == one.second)))
     factor = hedges_factor(found.df) / total
     row |= {

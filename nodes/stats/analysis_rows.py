@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 from alsflow.nodes.stats.catalogue import Catalogue, Measure
-from alsflow.nodes.stats.design import NotEstimableError
+from alsflow.nodes.stats.design import Design, NotEstimableError
 from alsflow.nodes.stats.diagnostics import diagnose
 from alsflow.nodes.stats.plan import CATALOGUE, SIDE, Analysis
 from alsflow.nodes.stats.registry import TESTED, blank_row
 from alsflow.nodes.stats.regression import LinearFit
-from alsflow.nodes.stats.sample import Rows, Sample, cells
+from alsflow.nodes.stats.sample import Rows, Sample, cells, missing_cells
 from alsflow.nodes.stats.tables import MISSING
 
+Levels = tuple[str, str, str]  # column of the groups, case, reference
 PAPER_NOTE = "reproduces the published model, including its pseudoreplication"
 
 
@@ -33,6 +34,7 @@ class Question:
     site: str = ""  # column of the centres, where the model has one
     covariates: tuple[str, ...] = ()
     why_missing: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    designs: dict[tuple[bool, tuple[object, ...]], Design] = field(default_factory=dict)  # shared
 
     @property
     def levels(self) -> dict[str, tuple[str, ...]]:
@@ -111,27 +113,30 @@ def first_row(question: Question, rows: Rows, **known: object) -> dict[str, obje
     return row | known
 
 
-def group_counts(rows: Rows, group: str, levels: tuple[str, str], site: str) -> dict[str, object]:
-    """Numbers of rows in both groups, and per site."""
+def group_counts(question: Question, rows: Rows, levels: Levels) -> dict[str, object]:
+    """Numbers of rows in both groups, and per site; `levels`: column, case and reference."""
+    group, case, reference = levels
+    site, pair = question.sample.site, (case, reference)
     counts = rows.table[group].value_counts()
     return {
-        "contrast": f"{levels[0]} - {levels[1]}",
-        "n_case": int(counts.get(levels[0], 0)),
-        "n_control": int(counts.get(levels[1], 0)),
-        "n_per_site": cells(rows.table, site, group, levels),
+        "contrast": f"{case} - {reference}",
+        "n_case": int(counts.get(case, 0)),
+        "n_control": int(counts.get(reference, 0)),
+        "n_per_site": cells(rows.table, site, group, pair),
+        "missing_per_site": missing_cells(question.table, rows.table, site, group, pair),
     }
 
 
 def _missing(question: Question, rows: Rows) -> str:
     """Who is missing and why, those with the same reason together."""
     people: dict[str, list[str]] = {}
-    for person in question.table.index.difference(rows.table.index, sort=False):
+    names = [question.outcome, question.predictor, question.site, *question.covariates]
+    known = [name for name in dict.fromkeys(names) if name and name in question.table]
+    lost = question.table.loc[~question.table.index.isin(rows.table.index), known].isna()
+    for person, gaps in lost.iterrows():
         why = question.why_missing.get((str(person), question.outcome), "")
         if not why:
-            names = [question.outcome, question.predictor, question.site, *question.covariates]
-            gaps = [n for n in names if n and n in question.table and
-                    pd.isna(question.table.at[person, n])]  # fmt: skip
-            why = f"no {' and '.join(gaps)}" if gaps else "not in the model"
+            why = f"no {' and '.join(lost.columns[gaps])}" if gaps.any() else "not in the model"
         people.setdefault(why, []).append(str(person))
     return "; ".join(f"{', '.join(who)}: {why}" for why, who in people.items()) or MISSING
 

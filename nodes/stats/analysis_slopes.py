@@ -55,7 +55,7 @@ def _rows(question: Question) -> Rows:
 
 def _groups(question: Question, rows: Rows) -> dict[str, object]:
     sample = question.sample
-    counts = group_counts(rows, sample.group, (sample.case, sample.reference), sample.site)
+    counts = group_counts(question, rows, (sample.group, sample.case, sample.reference))
     return counts | {"contrast": MISSING}
 
 
@@ -177,9 +177,9 @@ def ask_correlation(question: Question) -> Answer:
         row |= {"n": rows.n, "n_people": rows.n_people, "n_missing": rows.n_missing}
         row |= _groups(question, rows)
     row |= _correlation_numbers(chosen) | _beside(found)
-    row["model"] = f"{question.outcome} with {question.predictor}"
+    given_words = f" given {' + '.join(chosen.given)}" if chosen.given else ""
+    row["model"] = f"{question.outcome} with {question.predictor}{given_words}"
     if chosen.given:
-        row["model"] += f" given {' + '.join(chosen.given)}"
         row["coding"] = chosen.coding or MISSING
     return Answer(answered(row), fit=chosen)
 

@@ -15,6 +15,7 @@ from alsflow.nodes.stats.design import NotEstimableError
 
 DRAWS = 2000
 LEVEL = 0.95  # confidence
+EXTREME = 5  # draws beyond a limit, fewer than which cannot fix it
 FAILED_MAX = 0.1  # share of draws without a value above which there are no limits
 
 Statistic = Callable[[NDArray[np.intp]], float]  # of row numbers, repeats included
@@ -87,7 +88,8 @@ def bootstrap(
     tail = (1 - level) / 2
     acceleration = _acceleration(statistic, rows, n)
     z0 = _bias_correction(good, estimate)
-    low, high = np.quantile(good, _bca_levels(z0, acceleration, tail))
+    levels = _bca_levels(z0, acceleration, tail)
+    low, high = np.quantile(good, np.nan_to_num(levels)) + 0 * levels
     percentile = np.quantile(good, [tail, 1 - tail])
     return Bootstrap(
         estimate=estimate,
@@ -103,7 +105,7 @@ def bootstrap(
         draws=draws,
         failed=failed,
         strata=len(rows),
-        notes=tuple(_notes(rows, failed, draws)),
+        notes=tuple(_notes(rows, failed, draws, levels)),
     )
 
 
@@ -160,17 +162,23 @@ def _bias_correction(values: NDArray[np.float64], estimate: float) -> float:
 
 
 def _bca_levels(z0: float, acceleration: float, tail: float) -> NDArray[np.float64]:
+    """Shares of the draws below the two limits; NaN where the correction breaks down."""
     z = z0 + stats.norm.ppf([tail, 1 - tail])
-    return np.asarray(stats.norm.cdf(z0 + z / (1 - acceleration * z)))
+    room = 1 - acceleration * z
+    return np.where(room > 0, stats.norm.cdf(z0 + z / np.where(room > 0, room, 1)), np.nan)
 
 
-def _notes(rows: list[NDArray[np.intp]], failed: int, draws: int) -> list[str]:
+def _notes(
+    rows: list[NDArray[np.intp]], failed: int, draws: int, levels: NDArray[np.float64]
+) -> list[str]:
     notes = []
     alone = sum(len(inside) == 1 for inside in rows)
     if alone:
         notes.append(
             f"{alone} strata have one person, who is in every draw: the limits are narrow"
         )
+    if not ((levels > EXTREME / draws) & (levels < 1 - EXTREME / draws)).all():
+        notes.append("the BCa limits rest on the outermost draws: use more, or the percentiles")
     if failed:
         notes.append(f"{failed} of {draws} draws gave no value and were left out")
     return notes

@@ -17,11 +17,12 @@ from scipy.special import expit
 
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.coding import learn_coding
-from alsflow.nodes.stats.combat import fit_combat
+from alsflow.nodes.stats.combat import METHODS, fit_combat
 from alsflow.nodes.stats.design import NotEstimableError
 from alsflow.nodes.stats.lda import fit_lda
 from alsflow.nodes.stats.logistic import estimate, require_fittable, with_intercept
 from alsflow.nodes.stats.roc import (
+    MIN_PER_CLASS,
     Accuracy,
     Roc,
     SiteAuc,
@@ -34,7 +35,12 @@ from alsflow.nodes.stats.roc import (
 
 Classifier = Literal["logit", "firth", "lda"]
 Scheme = Literal["leave_site_out", "kfold"]
-CLASSIFIERS = ("logit", "firth", "lda")
+CHOICES = {
+    "impute": ("none", "median"),
+    "combat": ("none", *METHODS),
+    "classifier": ("logit", "firth", "lda"),
+    "cutoff": ("half", "youden"),
+}
 SCHEMES = ("leave_site_out", "kfold")
 VARIES = 1e-12  # spread, relative to the largest value, below which a feature is constant
 
@@ -49,6 +55,13 @@ class Recipe:
     standardise: bool = True
     classifier: Classifier = "logit"
     cutoff: Literal["half", "youden"] = "half"  # of the probability; Youden's of the training rows
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise BadInputError(
+                    f"{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}"
+                )
 
     def sentence(self) -> str:
         """Say what is fitted in the training rows."""
@@ -108,7 +121,7 @@ class Classification:
     within_site: SiteAuc | None  # only pairs of the same site
     accuracy: Accuracy  # all people, at the cut-off of each fold
     sites: tuple[SiteScore, ...]
-    p_permutation: float  # area of at least this size if groups meant nothing; NaN if not asked
+    p_permutation: float  # of the area within sites, or pooled if there is none; NaN: not asked
     permutations: int
     permutations_failed: int
     notes: tuple[str, ...] = field(default=())
@@ -152,8 +165,10 @@ def classify(
     Notes
     -----
     Limits of the areas are those of `roc` for the scores as they are; they know nothing of the
-    spread between training sets. Folds whose people are all of one group have no area of their
-    own and count in the pooled figures.
+    spread between training sets. Where the share of cases differs between sites, the pooled area
+    of noise lies below .5 under leave-site-out and above it under folds: the area within sites is
+    the one to read (``benchmarks/accuracy.py``). Sites whose people are all of one group have no
+    area of their own and count in the pooled figures.
     """
     recipe = recipe or Recipe()
     rows, excluded, n_imputed = _complete_rows(
@@ -408,9 +423,10 @@ def _permutation_p(
     rng: np.random.Generator,
     permutations: int,
 ) -> tuple[float, int]:
-    """Share of permutations, the identity among them, whose pooled area is at least that found."""
+    """Share of permutations, the identity among them, whose area is at least that found."""
     truth = predictions["positive"].to_numpy(dtype=bool)
-    found = area(predictions["score"].to_numpy(), truth)
+    pools = _pools(predictions)
+    found = _area_of_pools(predictions["score"].to_numpy(), truth, pools)
     cells = predictions.groupby(["fold", "site"]).ngroup().to_numpy()
     rows = [np.flatnonzero(cells == cell) for cell in np.unique(cells)]
     reached = failed = 0
@@ -423,8 +439,27 @@ def _permutation_p(
         except NotEstimableError:
             failed += 1
             continue
-        reached += area(score, shuffled) >= found - 1e-12
+        reached += _area_of_pools(score, shuffled, pools) >= found - 1e-12
     return (1 + reached) / (1 + permutations - failed), failed
+
+
+def _pools(predictions: pd.DataFrame) -> list[NDArray[np.intp]]:
+    """Rows compared with each other: those of a site, or all if no site has both groups."""
+    sites = predictions.groupby("site")["positive"]
+    both = np.minimum(sites.transform("sum"), sites.transform("size") - sites.transform("sum"))
+    codes = sites.ngroup().to_numpy()[(both >= MIN_PER_CLASS).to_numpy()]
+    if len(codes) == 0:
+        return [np.arange(len(predictions))]
+    return [np.flatnonzero(sites.ngroup().to_numpy() == code) for code in np.unique(codes)]
+
+
+def _area_of_pools(
+    score: NDArray[np.float64], truth: NDArray[np.bool_], pools: list[NDArray[np.intp]]
+) -> float:
+    """Area from the pairs within each pool, as `within_site_auc`."""
+    pairs = [int(truth[rows].sum()) * int((~truth[rows]).sum()) for rows in pools]
+    areas = [area(score[rows], truth[rows]) for rows in pools]
+    return float(np.average(areas, weights=pairs))
 
 
 def _site_score(name: str, rows: pd.DataFrame) -> SiteScore:
@@ -463,7 +498,10 @@ def _needed(rng: np.random.Generator | None) -> np.random.Generator:
 
 
 def _notes(scheme: Scheme, recipe: Recipe) -> list[str]:
-    notes = ["the pooled area compares scores of models that were fitted to different people"]
+    notes = [
+        "the pooled area compares scores of different models and people of different sites; where "
+        "groups are uneven over sites it is off .5 by itself: read the area within sites"
+    ]
     if scheme == "kfold":
         notes.append(
             "people of the same sites are in training and test: a new site may do worse; "

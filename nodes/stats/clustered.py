@@ -19,6 +19,7 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,7 @@ FEW_CLUSTERS = 50  # below which HC1 with z is said to be too sure
 
 @dataclass(frozen=True)
 class ClusterRobust:
-    """The coefficients of one least-squares fit, tested with rows clustered by person."""
+    """Coefficients or contrasts of one least-squares fit, tested with rows clustered by person."""
 
     n: int  # rows
     n_clusters: int
@@ -46,17 +47,25 @@ class ClusterRobust:
     notes: tuple[str, ...]
 
     def effect(self, name: str, kind: str = "cr2") -> Estimate:
-        """One coefficient; `kind` is ``cr2`` or ``hc1``."""
+        """One coefficient or contrast; `kind` is ``cr2`` or ``hc1``."""
         return next(one for one in getattr(self, kind) if one.name == name)
 
 
-def cluster_robust(fit: LinearFit, level: float = LEVEL, unit: str = "people") -> ClusterRobust:
+def cluster_robust(
+    fit: LinearFit,
+    contrasts: Mapping[str, Array] | None = None,
+    *,
+    level: float = LEVEL,
+    unit: str = "people",
+) -> ClusterRobust:
     """Standard errors of a least-squares fit whose rows are clustered by ``design.people``.
 
     Parameters
     ----------
     fit : LinearFit
         Least squares on rows (visits, sides).
+    contrasts : mapping of str to (p,) array, optional
+        Weights of the coefficients, by name; every coefficient by default.
     unit : str
         What a cluster is, in messages.
 
@@ -75,51 +84,56 @@ def cluster_robust(fit: LinearFit, level: float = LEVEL, unit: str = "people") -
     lengths = np.linalg.norm(fixed, axis=0)
     triangle = np.linalg.inv(np.linalg.qr(fixed / lengths)[1]) / lengths[:, None]
     bread = triangle @ triangle.T
-    hc1 = _hc1_errors(fixed, bread, fit.residuals, codes)
-    cr2, dfs = _cr2_errors(fixed, bread, fit.residuals, codes)
+    wanted = contrasts or dict(zip(fit.design.columns, np.eye(fixed.shape[1]), strict=True))
+    weights = np.array(list(wanted.values()), dtype=float)
+    values = dict(zip(wanted, weights @ fit.estimate, strict=True))
+    hc1 = _hc1_errors(fixed, weights @ bread, fit.residuals, codes)
+    cr2, dfs = _cr2_errors(fixed, bread, weights, fit.residuals, codes)
     few = f"HC1 with z is too sure with {len(labels)} {unit}; use CR2"
     return ClusterRobust(
         n=fit.n,
         n_clusters=len(labels),
-        hc1=_tests(fit, hc1, np.full(len(dfs), np.inf), level),
-        cr2=_tests(fit, cr2, dfs, level),
+        hc1=_tests(values, hc1, np.full(len(dfs), np.inf), level),
+        cr2=_tests(values, cr2, dfs, level),
         notes=(few,) if len(labels) < FEW_CLUSTERS else (),
     )
 
 
-def _tests(fit: LinearFit, errors: Array, dfs: Array, level: float) -> tuple[Estimate, ...]:
-    rows = zip(fit.design.columns, fit.estimate, errors, dfs, strict=True)
-    return tuple(estimate(name, value, se, df, level) for name, value, se, df in rows)
+def _tests(
+    values: Mapping[str, float], errors: Array, dfs: Array, level: float
+) -> tuple[Estimate, ...]:
+    rows = zip(values.items(), errors, dfs, strict=True)
+    return tuple(estimate(name, value, se, df, level) for (name, value), se, df in rows)
 
 
-def _hc1_errors(fixed: Array, bread: Array, residual: Array, codes: NDArray) -> Array:
-    """(p,) standard errors as `sandwich::vcovCL(type = "HC1")`."""
+def _hc1_errors(fixed: Array, slopes: Array, residual: Array, codes: NDArray) -> Array:
+    """(k,) standard errors as `sandwich::vcovCL(type = "HC1")`; `slopes` (k, p) on X'y."""
     n, p = fixed.shape
     g = codes.max() + 1
     scores = np.zeros((g, p))
     np.add.at(scores, codes, fixed * residual[:, None])
     factor = g / (g - 1) * (n - 1) / (n - p)
-    return np.sqrt(factor * ((scores @ bread) ** 2).sum(axis=0))
+    return np.sqrt(factor * ((scores @ slopes.T) ** 2).sum(axis=0))
 
 
 def _cr2_errors(
-    fixed: Array, bread: Array, residual: Array, codes: NDArray
+    fixed: Array, bread: Array, contrasts: Array, residual: Array, codes: NDArray
 ) -> tuple[Array, Array]:
-    """(p,) standard errors and (p,) Satterthwaite df as `clubSandwich::coef_test("CR2")`."""
-    n, p = fixed.shape
-    g = int(codes.max()) + 1
-    pieces = np.zeros((g, p))
-    shares = np.zeros((g, p, n))  # how each row's error enters the piece of a cluster
+    """(k,) standard errors and (k,) Satterthwaite df as `clubSandwich::coef_test("CR2")`."""
+    g, k = int(codes.max()) + 1, len(contrasts)
+    pieces, own = np.zeros((g, k)), np.zeros((g, k))
+    lent = np.zeros((g, k, fixed.shape[1]))  # what the shared coefficients take from a cluster
     for i in range(g):
         rows = codes == i
         x = fixed[rows]
-        values, vectors = np.linalg.eigh(np.eye(rows.sum()) - x @ bread @ x.T)
+        values, vectors = np.linalg.eigh(np.eye(len(x)) - x @ bread @ x.T)
         kept = values > LEVERAGE_LEFT
         root = (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
-        weights = bread @ x.T @ root  # (p, rows)
+        weights = contrasts @ bread @ x.T @ root  # (k, rows)
         pieces[i] = weights @ residual[rows]
-        shares[i][:, rows] = weights
-        shares[i] -= weights @ x @ bread @ fixed.T
-    products = np.einsum("gpn,hpn->pgh", shares, shares, optimize=True)
-    df = np.trace(products, axis1=1, axis2=2) ** 2 / (products**2).sum(axis=(1, 2))
-    return np.sqrt((pieces**2).sum(axis=0)), df
+        own[i], lent[i] = (weights**2).sum(axis=1), weights @ x
+    # The variance is a quadratic form of the errors; its matrix over clusters is own - lent.
+    taken = np.einsum("gkp,pq,gkq->gk", lent, bread, lent)
+    inner = np.einsum("gkp,gkq->kpq", lent, lent) @ bread
+    squares = (own**2 - 2 * own * taken).sum(axis=0) + np.einsum("kpq,kqp->k", inner, inner)
+    return np.sqrt((pieces**2).sum(axis=0)), (own - taken).sum(axis=0) ** 2 / squares

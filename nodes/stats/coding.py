@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.stats.design import NotEstimableError
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Coding:
             labels = table[column].astype(str)
             unseen = labels[~labels.isin(self.levels[column])]
             if len(unseen):
-                raise BadInputError(
+                raise NotEstimableError(
                     f"{column} of {unseen.index[0]} is {unseen.iloc[0]}, which nobody has among "
                     f"those that the model was fitted to ({', '.join(self.levels[column])})"
                 )
@@ -69,6 +70,18 @@ def learn_coding(table: pd.DataFrame) -> Coding:
         if values.dtype == bool or not pd.api.types.is_numeric_dtype(values):
             levels[str(column)] = tuple(sorted(values.dropna().astype(str).unique()))
     return Coding(tuple(map(str, table.columns)), levels)
+
+
+def aligned(values: pd.Series, table: pd.DataFrame) -> pd.Series:
+    """`values` in the order of `table`; refuses people without one, and those who stand twice."""
+    for index in (values.index, table.index):
+        if index.has_duplicates:
+            person = index[index.duplicated()][0]
+            raise BadInputError(f"{person} stands in the table more than once: one row per person")
+    absent = table.index.difference(values.index)
+    if len(absent):
+        raise BadInputError(f"{absent[0]} has no {values.name or 'label'}")
+    return values.loc[table.index]
 
 
 def _require_known(table: pd.DataFrame, column: str) -> None:

@@ -25,6 +25,7 @@ from alsflow.nodes.stats.joining import (
     match_people,
     prepare,
     require,
+    require_mapped,
 )
 from alsflow.nodes.stats.participants import (
     Columns,
@@ -142,9 +143,11 @@ def build_cohort(
     """
     options = options or Options()
     notes: list[str] = []
+    given = {PEOPLE: participants} | ({} if sessions is None else {SESSIONS: sessions})
+    require_mapped(given, columns, options, notes)
     persons = prepare(participants, PEOPLE, columns, options, notes)
     visits = None if sessions is None else prepare(sessions, SESSIONS, columns, options, notes)
-    require(persons, visits, columns, options)
+    require(persons, visits, columns)
     values = [
         Values(name, key_values(table, name))
         for name, table in (("measures", features_wide), ("scores", scores_wide))
@@ -163,7 +166,7 @@ def build_cohort(
         case=clean.groups.case,
         reference=clean.groups.reference,
         columns=columns,
-        factors=tuple(clean.factors),
+        factors=_factors(checked.table),
         measures=names.get("measures", ()),
         scores=names.get("scores", ()),
         reasons=_reasons(checked.table, columns, clean, set(persons[PERSON]), sources),
@@ -179,7 +182,6 @@ class _Clean:
 
     table: pd.DataFrame
     groups: Groups
-    factors: list[str] = field(default_factory=list)
     unknown: dict[Cell, str] = field(default_factory=dict)
 
 
@@ -192,11 +194,8 @@ def _clean(text: pd.DataFrame, columns: Columns, meanings: Meanings, notes: list
     clean = _Clean(text[list(KEYS)].copy(), groups)
     by_person = dict(zip(persons[PERSON], groups.labels, strict=True))
     clean.table[columns.group] = text[PERSON].map(by_person).astype(object)
-    clean.factors.append(columns.group)
     for name in [*columns.all[1:], *text.columns.difference([*KEYS, *columns.all], sort=False)]:
         clean.table[name] = _column(text, name, columns, meanings, clean, notes)
-        if not pd.api.types.is_float_dtype(clean.table[name]):
-            clean.factors.append(name)
     return clean
 
 
@@ -291,12 +290,18 @@ def _constant(
     return filled
 
 
+def _factors(table: pd.DataFrame) -> tuple[str, ...]:
+    """Columns that are categories."""
+    names = [str(name) for name in table.columns if name not in KEYS]
+    return tuple(name for name in names if not pd.api.types.is_numeric_dtype(table[name]))
+
+
 def _reasons(
     table: pd.DataFrame, columns: Columns, clean: _Clean, known: Collection[str], sources: str
 ) -> dict[Visit, str]:
     """Why a row can enter no model."""
     reasons: dict[Visit, str] = {}
-    for row in table.to_dict("records"):
+    for row in table[[*KEYS, *columns.all]].to_dict("records"):
         visit = (row[PERSON], row[SESSION])
         unknown = [name for name in columns.all if pd.isna(row[name])]
         told = [

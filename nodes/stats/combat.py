@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.stats.coding import Coding, learn_coding
+from alsflow.nodes.stats.coding import Coding, aligned, learn_coding
 from alsflow.nodes.stats.design import MIN_DF, NotEstimableError
 
 MIN_PER_SITE = 3  # people; fewer leave no variance to speak of
@@ -24,6 +24,7 @@ RANK_MIN = 1e-8  # smallest singular value, unit-length columns, that counts
 VARIES = 1e-10  # spread, relative to the largest value, below which a measure is constant
 NO_SPREAD = 1e-12  # variance of variances, relative, taken for none
 CONVERGED = 1e-4  # relative change, the value of sva: another stops elsewhere
+MAX_STEPS = 10_000
 
 Method = Literal["parametric", "nonparametric", "mean"]
 METHODS = ("parametric", "nonparametric", "mean")
@@ -55,14 +56,14 @@ class Combat:
         table : (n, f) DataFrame
             The measures of the fit; an unknown value stays unknown.
         site : (n,) Series
-            Site of each person, one of those of the fit.
+            Site of each person, one of those of the fit; the index is that of `table`.
         preserve : (n, k) DataFrame, optional
             The covariates of the fit.
         """
         absent = [name for name in self.measures if name not in table]
         if absent:
             raise BadInputError(f"the table lacks {', '.join(absent)}, which ComBat was fitted to")
-        codes = self._codes(site)
+        codes = self._codes(aligned(site, table))
         values = table[list(self.measures)].to_numpy(dtype=float)
         expected = self.mean + self._covariates(preserve, table.index) @ self.slopes
         standard = (values - expected) / self.sd
@@ -81,7 +82,7 @@ class Combat:
         return np.searchsorted(np.array(self.sites), labels.to_numpy(dtype=str))
 
     def _covariates(self, preserve: pd.DataFrame | None, index: pd.Index) -> NDArray[np.float64]:
-        table = pd.DataFrame(index=index) if preserve is None else preserve.loc[index]
+        table = pd.DataFrame(index=index) if preserve is None else preserve.reindex(index)
         return self.preserved.matrix(table)
 
 
@@ -117,10 +118,10 @@ def fit_combat(
     """
     if method not in METHODS:
         raise BadInputError(f"method of ComBat is {method!r}; choose from {', '.join(METHODS)}")
-    kept = pd.DataFrame(index=table.index) if preserve is None else preserve.loc[table.index]
+    kept = pd.DataFrame(index=table.index) if preserve is None else preserve.reindex(table.index)
     coding = learn_coding(kept)
     covariates = coding.matrix(kept)
-    labels = _labels(site.loc[table.index])
+    labels = _labels(aligned(site, table))
     sites, codes, counts = np.unique(
         labels.to_numpy(dtype=str), return_inverse=True, return_counts=True
     )
@@ -184,8 +185,8 @@ def _parametric(values: NDArray[np.float64]) -> Effects:
     m = scale.mean()
     s2 = max(scale.var(ddof=1), NO_SPREAD * m**2)  # measures may be copies of each other
     shape, rate = (2 * s2 + m**2) / s2, (m * s2 + m**3) / s2
-    shift, variance, change = raw, scale, 1.0
-    while change > CONVERGED:
+    shift, variance = raw, scale
+    for _ in range(MAX_STEPS):
         new_shift = (n * spread * raw + variance * centre) / (n * spread + variance)
         squares = ((values - new_shift) ** 2).sum(axis=0)
         new_variance = (0.5 * squares + rate) / (n / 2 + shape - 1)
@@ -195,7 +196,9 @@ def _parametric(values: NDArray[np.float64]) -> Effects:
             (np.abs(new_variance - variance) / variance).max(),
         )
         shift, variance = new_shift, new_variance
-    return shift, variance
+        if change <= CONVERGED:
+            return shift, variance
+    raise NotEstimableError("ComBat did not converge; use method nonparametric")
 
 
 def _nonparametric(values: NDArray[np.float64]) -> Effects:

@@ -172,8 +172,8 @@ def _durations(
         ]
     return [
         f"{row_name(row)}: {age} {row[age]:g} minus {onset} {row[onset]:g} is "
-        f"{by_age[index]:.2f} years, but {duration} is {row[duration] / scale:.2f} years"
-        for index, row in first[wrong].iterrows()
+        f"{row[age] - row[onset]:.2f} years, but {duration} is {row[duration] / scale:.2f} years"
+        for _, row in first[wrong].iterrows()
     ]
 
 

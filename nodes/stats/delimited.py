@@ -96,7 +96,7 @@ def parse_delimited(text: str, source: str, ending: str = "") -> pd.DataFrame:
     rows = _split(text, separator, source)
     table = tidy_rows({line + offset: cells for line, cells in rows.items()}, source)
     decimal = decimal_sign(table)
-    notes = (note,) if note else ()
+    notes: tuple[str, ...] = (note,) if note else ()
     if separator == ";" and not decimal and _some_commas(table):
         decimal = ","
         notes += (f"{source} has semicolons between its columns, so its commas are decimal",)

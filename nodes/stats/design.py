@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 
@@ -21,6 +21,7 @@ from alsflow.nodes.stats.estimability import (
     require_rank,
     site_notes,
 )
+from alsflow.nodes.stats.tables import natural_key
 
 __all__ = [
     "MIN_DF", "Design", "NotEstimableError", "Variable", "build_design", "cell_contrasts",
@@ -30,6 +31,7 @@ __all__ = [
 CONSTANT = 1e-12  # spread relative to the size below which a number does not vary
 INTERCEPT = "intercept"
 SUM, TREATMENT, CELL, NUMBER = "sum", "treatment", "cell", "number"
+COMPARISON = re.compile(r"(\w+):\s*(.+?)\s+-\s+(.+?)(?:\s*\|\s*(\w+):\s*(.+))?")
 SIGNS = re.compile(r"[-~()^|/]")  # of formulas that are not understood here
 
 
@@ -153,13 +155,27 @@ class Design:
         return found
 
     def contrast(self, name: str) -> NDArray[np.float64]:
-        """(q, p) weights of a declared contrast, of all columns of a term, or of one column."""
+        """(q, p) weights of a contrast by its name.
+
+        Parameters
+        ----------
+        name : str
+            A contrast of `contrasts`; a term (all its columns); a column; or a comparison of
+            adjusted means, ``site: Calgary - Toronto``, at a level of another factor
+            ``group: ALS - HC | site: Toronto``.
+        """
         if name in self.contrasts:
             return np.atleast_2d(self.contrasts[name])
         if name in self.terms:
             return np.eye(len(self.terms))[self.term_columns[name]]
         if name in self.columns:
             return np.eye(len(self.terms))[[self.columns.index(name)]]
+        comparison = COMPARISON.fullmatch(name.strip())
+        if comparison:
+            factor, one, other, by, level = comparison.groups()
+            at = {by: level} if by else {}
+            first, second = (self.mean_row({factor: name, **at}) for name in (one, other))
+            return (first - second)[None]
         known = ", ".join(dict.fromkeys((*self.contrasts, *self.terms)))
         raise BadInputError(f"the model has no contrast or term '{name}'; it has {known}")
 
@@ -189,6 +205,9 @@ class Design:
 
     def _grid(self, at: Mapping[str, str]) -> pd.DataFrame:
         choices: dict[str, Sequence[object]] = {}
+        odd = [name for name in at if name not in self.variables]
+        if odd:
+            raise BadInputError(f"{odd[0]} is no factor of the model {self.formula}")
         for name, variable in self.variables.items():
             if name in at and at[name] not in variable.levels:
                 raise BadInputError(f"{name} has no level '{at[name]}' in this model")
@@ -226,10 +245,10 @@ def _names(term: str, variables: Mapping[str, Variable]) -> list[str]:
 
 
 def parse_formula(text: str) -> tuple[str, ...]:
-    """Terms of ``group * site + age``: main effects first as written, ``a:b`` for interactions.
+    """Terms of ``group * site + age``; interactions are written ``a:b`` and come last.
 
     >>> parse_formula("group * site + age")
-    ('group', 'site', 'group:site', 'age')
+    ('group', 'site', 'age', 'group:site')
     """
     if SIGNS.search(text):
         raise BadInputError(
@@ -242,7 +261,12 @@ def parse_formula(text: str) -> tuple[str, ...]:
         for size in range(1, len(factors) + 1):
             terms += [":".join(chosen) for chosen in combinations(factors, size)]
     cleaned = (re.sub(r"\s*:\s*", ":", term) for term in terms)
-    return tuple(dict.fromkeys(term for term in cleaned if term != "1"))
+    return _interactions_last(term for term in cleaned if term != "1")
+
+
+def _interactions_last(terms: Iterable[str]) -> tuple[str, ...]:
+    """Each term once, in the order given but for this."""
+    return tuple(sorted(dict.fromkeys(terms), key=lambda term: term.count(":")))
 
 
 def complete_rows(
@@ -303,7 +327,7 @@ def make_design(
     NotEstimableError
         With a sentence that names the columns, cells, sites or people at fault.
     """
-    chosen = parse_formula(terms) if isinstance(terms, str) else tuple(terms)
+    chosen = parse_formula(terms) if isinstance(terms, str) else _interactions_last(terms)
     _require_main_effects(chosen)
     names = list(dict.fromkeys(name for term in chosen for name in _members(term)))
     _require_complete(table, names)
@@ -411,7 +435,8 @@ def _levels(
             raise BadInputError(
                 f"{person}: {name} is '{label}', which is none of {', '.join(declared)}"
             )
-    found = tuple(level for level in (declared or sorted(present)) if level in present)
+    order = declared or sorted(present, key=natural_key)
+    found = tuple(level for level in order if level in present)
     absent = [level for level in declared if level not in present]
     if absent and len(found) > 1:
         dropped.append(f"{name} {', '.join(absent)} is left out: nobody there has this measure")
@@ -581,7 +606,7 @@ def build_design(
             raise NotEstimableError(f"nobody of the group {label} has this measure")
     terms = [group, *([site] if site else []), *covariates]
     if interaction and site:
-        terms.insert(2, f"{group}:{site}")
+        terms.append(f"{group}:{site}")
     levels: dict[str, Sequence[str]] = {group: (case, reference)}
     levels |= {name: () for name in terms if name == site or name in factors}
     design = make_design(table, terms, levels=levels, group=group, site=site)

@@ -179,7 +179,7 @@ def vif(matrix: NDArray[np.float64], terms: Sequence[str]) -> dict[str, tuple[fl
     names = [terms[i] for i in kept]
     if len(kept) < 2:
         return dict.fromkeys(names, (1.0, 1))
-    correlation = np.corrcoef(matrix[:, kept], rowvar=False)
+    correlation = np.atleast_2d(np.corrcoef(matrix[:, kept], rowvar=False))
     singular = np.linalg.svd(correlation)[1].min() < RANK_MIN
     found = {}
     for name in dict.fromkeys(names):
@@ -247,7 +247,7 @@ def _flags(fit: LinearFit, found: Influence) -> list[Flag]:
     )  # fmt: skip
     flags = []
     for what, values, limit, hit, called in rules:
-        for i in np.flatnonzero(hit):
+        for i in np.flatnonzero(hit).tolist():
             words = f"{_row_name(fit, i)}: {called} {values[i]:.3g} (limit {limit:.3g})"
             row, person = str(fit.design.rows.index[i]), fit.design.people[i]
             flags.append(Flag(row, person, what, float(values[i]), limit, words))

@@ -113,17 +113,29 @@ def prepare(
     if SESSION in table:
         table[SESSION] = [_session(cell) for cell in table[SESSION]]
         keys = [f"{p} {s}" for p, s in zip(table[PERSON], table[SESSION], strict=True)]
-    table = table[single_rows(table, keys, source, options.dedupe, notes)].copy()
+    kept = single_rows(table, keys, source, options.dedupe, notes)
+    table = table.loc[np.array(kept, dtype=bool)].copy()
+    return _plain_numbers(table, source, sign, columns, options, notes)
+
+
+def _plain_numbers(
+    table: pd.DataFrame,
+    source: str,
+    sign: str,
+    columns: Columns,
+    options: Options,
+    notes: list[str],
+) -> pd.DataFrame:
+    """Table without decimal commas, and without signs of per cent where they are told."""
     units = options.meanings_of(columns).units
     commas: list[str] = []
-    for name in table.columns.difference(KEYS, sort=False):
+    for name in table.columns.difference([*KEYS, columns.group, columns.site], sort=False):
         if name in options.percent or units.get(name, "").casefold() in PERCENT:
             table[name] = table[name].str.strip().str.removesuffix("%").str.rstrip()
-        if name not in (columns.group, columns.site):
-            cells = table[name]
-            table[name] = _points(table, name, source, sign, used=name in columns.all)
-            if (table[name] != cells).any():
-                commas.append(name)
+        cells = table[name]
+        table[name] = _points(table, name, source, sign, used=name in columns.all)
+        if (table[name] != cells).any():
+            commas.append(str(name))
     if commas:
         notes.append(f"{source}: decimal commas in {few(commas)}")
     return table
@@ -131,7 +143,8 @@ def prepare(
 
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:
     """Table of clean text, also where it was given with numbers."""
-    return table.apply(lambda column: column.map(cell_text).astype(object))
+    cells = {name: [cell_text(value) for value in table[name]] for name in table.columns}
+    return pd.DataFrame(cells, index=table.index, columns=table.columns, dtype=object)
 
 
 def _session(cell: str) -> str:
@@ -170,25 +183,33 @@ def rename_columns(
     notes : list
         Gets a sentence for each column that is read under another name.
     """
-    renamed: dict[str, str] = {}
-    for ours, theirs in mapping.items():
-        found = _like(table, theirs, source)
-        if not found or found == ours:
-            continue
-        if found in renamed:
-            raise BadInputError(
-                f"[columns] takes both {renamed[found]} and {ours} from the column {found}"
-            )
-        if ours in table:
-            notes.append(f"{source}: {ours} is taken from {found}; its own {ours} is left out")
-            table = table.drop(columns=ours)
-        renamed[found] = ours
+    renamed = _mapped(table, mapping, source)
+    lost = [ours for theirs, ours in renamed.items() if ours in table and ours not in renamed]
+    for theirs, ours in renamed.items():
+        if ours in lost:
+            notes.append(f"{source}: {ours} is taken from {theirs}; its own {ours} is left out")
+    table = table.drop(columns=lost)
     for ours in wanted:
-        found = "" if ours in table or ours in renamed.values() else _like(table, ours, source)
+        there = ours in renamed.values() or (ours in table and ours not in renamed)
+        found = "" if there else _like(table, ours, source)
         if found and found not in renamed:
             renamed[found] = ours
             notes.append(f"{source}: the column '{found}' is taken for {ours}")
     return table.rename(columns=renamed)
+
+
+def _mapped(table: pd.DataFrame, mapping: Mapping[str, str], source: str) -> dict[str, str]:
+    """Columns of `table` that `mapping` names, each with our name."""
+    renamed: dict[str, str] = {}
+    for ours, theirs in mapping.items():
+        found = _like(table, theirs, source)
+        if found in renamed:
+            raise BadInputError(
+                f"[columns] takes both {renamed[found]} and {ours} from the column {found}"
+            )
+        if found and found != ours:
+            renamed[found] = ours
+    return renamed
 
 
 def _like(table: pd.DataFrame, name: str, source: str) -> str:
@@ -204,14 +225,28 @@ def _like(table: pd.DataFrame, name: str, source: str) -> str:
     return alike[0] if alike else ""
 
 
-def require(
-    persons: pd.DataFrame, visits: pd.DataFrame | None, columns: Columns, options: Options
+def require_mapped(
+    tables: Mapping[str, pd.DataFrame], columns: Columns, options: Options, notes: list[str]
 ) -> None:
+    """Refuse a mapping to columns that no table has; for columns that no model uses, say so."""
+    for ours, theirs in options.mapping.items():
+        if any(_like(table, theirs, source) for source, table in tables.items()):
+            continue
+        if ours in (PERSON, *columns.all):
+            source, table = next(iter(tables.items()))
+            raise BadInputError(
+                f"{source} has no column '{theirs}', from which [columns] takes {ours} (it has "
+                f"{', '.join(map(str, table.columns))}); mend the name there"
+            )
+        notes.append(f"no table has the column '{theirs}', from which [columns] takes {ours}")
+
+
+def require(persons: pd.DataFrame, visits: pd.DataFrame | None, columns: Columns) -> None:
     """Refuse tables without the columns of the models."""
     there = set(persons.columns) | set(() if visits is None else visits.columns)
     absent = [name for name in columns.all if name not in there]
     if absent:
-        raise BadInputError(_absent(absent, persons, PEOPLE, options.mapping))
+        raise BadInputError(_absent(absent, persons, PEOPLE))
     repeated = sorted({name for name in columns.all if columns.all.count(name) > 1})
     if repeated:
         raise BadInputError(f"the column {repeated[0]} is used twice in the model")
@@ -219,16 +254,9 @@ def require(
         raise BadInputError(f"{SESSIONS} has no column {SESSION}")
 
 
-def _absent(
-    names: Sequence[str],
-    table: pd.DataFrame,
-    source: str,
-    mapping: Mapping[str, str] | None = None,
-) -> str:
-    asked = [f"{name} ('{(mapping or {})[name]}' under [columns])" if name in (mapping or {})
-             else name for name in names]  # fmt: skip
+def _absent(names: Sequence[str], table: pd.DataFrame, source: str) -> str:
     return (
-        f"{source} has no column {' and no column '.join(asked)} (it has "
+        f"{source} has no column {' and no column '.join(names)} (it has "
         f"{', '.join(map(str, table.columns))}); add it, or say in the configuration file which "
         f'column holds it: [columns] {names[0]} = "..." (site = "" under [group] where all were '
         "scanned at one centre)"
@@ -287,19 +315,19 @@ def join_text(
     rows = _visit_rows(persons, visits, values)
     if visits is not None:
         _compare(persons, visits, constant, notes)
-    names = list(persons.columns.difference(KEYS, sort=False))
+    names = list(persons.columns.difference(list(KEYS), sort=False))
     if visits is not None:
         names += [name for name in visits.columns if name not in (*KEYS, *names)]
     tables = [persons] if visits is None else [persons, visits]
     told = [dict(zip(_keys(t), t.to_dict("records"), strict=True)) for t in tables]
     cells = []
     for person, session in rows:
-        line = {PERSON: person, SESSION: session} | dict.fromkeys(names, MISSING)
+        line = dict.fromkeys(names, MISSING)
         for table in told:
             for key in ((person, MISSING), (person, session)):
-                given = table.get(key, {})
-                line |= {n: c for n, c in given.items() if n not in KEYS and not is_missing(c)}
-        cells.append(line)
+                given = {str(name): cell for name, cell in table.get(key, {}).items()}
+                line |= {name: cell for name, cell in given.items() if not is_missing(cell)}
+        cells.append(line | {PERSON: person, SESSION: session})
     return pd.DataFrame(cells, columns=[*KEYS, *names], dtype=object)
 
 
@@ -401,19 +429,16 @@ def add_values(
     names: dict[str, tuple[str, ...]] = {}
     sessions = table.groupby(PERSON, sort=False)[SESSION].agg(list).to_dict()
     for value in values:
-        frame = value.table.copy()
         several = []
-        for place, (person, session) in enumerate(_keys(frame)):
-            if session == MISSING and sessions[person] != [MISSING]:
-                frame.iloc[place, frame.columns.get_loc(SESSION)] = sessions[person][0]
-                if len(sessions[person]) > 1:
-                    several.append(person)
-                    why = f"the table of {value.name} names no session"
-                    unknown |= {
-                        (person, later, name): why
-                        for later in sessions[person][1:]
-                        for name in value.columns
-                    }
+        placed = []
+        for person, session in _keys(value.table):
+            first, *later = sessions[person]
+            placed.append(first if session == MISSING else session)
+            if session == MISSING and later:
+                several.append(person)
+                why = f"the table of {value.name} names no session"
+                unknown |= {(person, s, name): why for s in later for name in value.columns}
+        frame = value.table.assign(**{SESSION: placed})
         if several:
             notes.append(
                 f"{value.name} of {few(several)} name no session and are taken for the first"
@@ -450,7 +475,8 @@ def _merge(
             notes.append(f"{name} is the score, not the column of {PEOPLE}")
             continue
         merged[name] = score.where(score.notna(), given)
-        for place in np.flatnonzero((given - score).abs() > ROUNDING * score.abs()):
+        apart = (given - score).abs() > ROUNDING * score.abs()
+        for place in map(int, np.flatnonzero(apart)):
             warnings.append(
                 f"{merged[PERSON].iat[place]}: {name} is {given.iat[place]:g} in {PEOPLE}, but "
                 f"{score.iat[place]:.6g} by its items; the latter is used"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 from scipy.special import expit
 
-from alsflow.nodes.stats.coding import Coding, learn_coding
+from alsflow.nodes.stats.coding import Coding, aligned, learn_coding
 from alsflow.nodes.stats.design import MIN_DF, NotEstimableError
 
 LEVEL = 0.95  # confidence
@@ -85,7 +85,7 @@ def fit_logistic(
     table : (n, p) DataFrame
         Predictors, no missing cell: numbers, or text for factors, coded against their first level.
     positive : (n,) bool Series
-        Who is a case, in the same order.
+        Who is a case; the index is that of `table`.
     method : "ml" or "firth"
         Maximum likelihood with Wald limits and p; or Firth's penalised likelihood [1]_ with the
         profile limits and likelihood ratio p of Heinze and Schemper [2]_, which exists always.
@@ -102,7 +102,7 @@ def fit_logistic(
     .. [2] Heinze and Schemper (2002). Stat Med 21:2409-2419. doi:10.1002/sim.1047
     """
     coding = learn_coding(table)
-    X, y = with_intercept(coding.matrix(table)), np.asarray(positive, dtype=float)
+    X, y = with_intercept(coding.matrix(table)), aligned(positive, table).to_numpy(dtype=float)
     names = ("intercept", *coding.names)
     require_fittable(X, y, names)
     beta = estimate(X, y, method, names=names)

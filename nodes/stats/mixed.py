@@ -26,9 +26,9 @@ from alsflow.nodes.stats.profiled import (
     Array,
     Profile,
     Sums,
+    curvature,
     deviance,
     group_sums,
-    hessian,
     jacobian,
     minimise,
     profile,
@@ -205,12 +205,6 @@ def fit_mixed(
     _require(values, fixed, columns, codes, random, random_columns, unit)
     problem = _Problem.of(values, fixed, random, codes, reml)
     theta, promised = minimise(problem.sums)
-    found = profile(problem.sums, theta)
-    if np.sqrt(found.rss / len(values)) <= EXACT_FIT * values.std():
-        raise NotEstimableError(
-            f"the rows of each of the {unit} lie exactly on the model, so there is no residual "
-            "to test against; leave out the random slope or look for copied rows"
-        )
     return _assemble(problem, theta, promised, columns, random_columns, labels, unit)
 
 
@@ -281,6 +275,22 @@ def _require(
             "variance between them to estimate; leave out covariates"
         )
     _require_slopes(codes, random, random_columns, unit)
+    if _within_spread(values, fixed, codes, random) <= EXACT_FIT * values.std():
+        raise NotEstimableError(
+            f"the rows of each of the {unit} lie exactly on the model, so there is no residual to "
+            "test against; look for copied rows, or take one row of each"
+        )
+
+
+def _within_spread(values: Array, fixed: Array, codes: NDArray, random: Array) -> float:
+    """Residual of the outcome with coefficients of the random columns free in every group."""
+    both = np.column_stack([fixed, values])
+    zz = _by_group(random[:, :, None] * random[:, None, :], codes)
+    zx = _by_group(random[:, :, None] * both[:, None, :], codes)
+    own = np.linalg.pinv(zz, hermitian=True) @ zx
+    left = both - np.einsum("nq,nqp->np", random, own[codes])
+    residual = left[:, -1] - left[:, :-1] @ np.linalg.lstsq(left[:, :-1], left[:, -1])[0]
+    return float(residual.std())
 
 
 def _constant_columns(fixed: Array, codes: NDArray) -> int:
@@ -297,6 +307,7 @@ def _require_slopes(
     g, q = int(codes.max()) + 1, random.shape[1]
     if q == 1:
         return
+    _require_full_rank(random, random_columns)
     for j in range(q):
         spread = np.array([np.ptp(random[codes == i, j]) for i in range(g)])
         if np.ptp(random[:, j]) > 0 and (spread > 0).sum() < MIN_GROUPS:
@@ -332,7 +343,7 @@ class _Problem:
     codes: NDArray
     start: Array  # (p,) least-squares coefficients
     back: Array  # (p, p) from orthonormal to given columns
-    scale: Array  # (q,) root mean square of the random columns
+    random_back: Array  # (q, q) from orthogonal to given random columns
     sums: Sums
 
     @staticmethod
@@ -342,10 +353,12 @@ class _Problem:
         back = linalg.solve_triangular(triangle, np.eye(len(lengths))) / lengths[:, None]
         start = basis.T @ values
         residual = values - basis @ start
-        scale = np.sqrt((random**2).mean(axis=0))
+        turned, edge = np.linalg.qr(random)
+        random_back = linalg.solve_triangular(edge, np.eye(len(edge))) * np.sqrt(len(values))
         log_det = 2 * float(np.log(np.abs(np.diag(triangle)) * lengths).sum())
-        sums = group_sums(residual, basis, random / scale, codes, log_det, reml)
-        return _Problem(values, fixed, random, codes, back @ start, back, scale, sums)
+        turned = turned * np.sqrt(len(values))
+        sums = group_sums(residual, basis, turned, codes, log_det, reml)
+        return _Problem(values, fixed, random, codes, back @ start, back, random_back, sums)
 
     def covariance(self, theta: Array, sigma: float) -> Array:
         """(p, p) covariance of the fixed effects."""
@@ -366,7 +379,7 @@ def _assemble(
     n, p = problem.fixed.shape
     sigma = float(np.sqrt(found.rss / (n - p if sums.reml else n)))
     marginal = problem.fixed @ (problem.start + problem.back @ found.fixed)
-    factor = relative_factor(theta, sums.q) / problem.scale[:, None]
+    factor = problem.random_back @ relative_factor(theta, sums.q)
     random = RandomEffects(
         columns=tuple(random_columns),
         groups=tuple(map(str, labels)),
@@ -418,9 +431,6 @@ def _fixed_effects(
     the degrees of freedom as they are and gives the numerical derivatives steps of one size.
     """
 
-    def height(at: Array) -> float:
-        return deviance(problem.sums, at[:-1], sigma * at[-1])
-
     def covariance(at: Array) -> Array:
         return problem.covariance(at[:-1], sigma * at[-1])
 
@@ -430,7 +440,7 @@ def _fixed_effects(
         coefficients=problem.start + problem.back @ found.fixed,
         covariance=covariance(best),
         derivatives=jacobian(covariance, best),
-        uncertainty=2 * pseudo_inverse(hessian(height, best)),
+        uncertainty=2 * pseudo_inverse(curvature(problem.sums, theta)),
     )
 
 

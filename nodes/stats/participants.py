@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from alsflow.nodes.errors import BadInputError
@@ -41,7 +42,7 @@ class Columns:
     """Columns of ``participants.tsv`` that the models use."""
 
     group: str = "group"
-    reference: str = "control"
+    reference: str = "control"  # empty: a study without a group to compare with
     site: str = "site"  # empty: one centre, no site term
     covariates: tuple[str, ...] = ("age", "sex")
     case: str = ""  # group compared with the reference; empty: ALS, or the only other one
@@ -109,7 +110,8 @@ def clean_people(
     notes: list[str] = []
     ids = identifiers(table["participant_id"], source)
     kept = single_rows(table, ids, source, dedupe, notes)
-    table, ids = table[kept], [person for person, keep in zip(ids, kept, strict=True) if keep]
+    ids = [person for person, keep in zip(ids, kept, strict=True) if keep]
+    table = table.loc[np.array(kept, dtype=bool)]
     clean = pd.DataFrame(index=ids)
     group = clean_groups(table[columns.group], columns, ids, source)
     clean[columns.group] = list(group.labels)
@@ -186,7 +188,7 @@ def single_rows(
     repeated = {key: places for key, places in rows.items() if len(places) > 1}
     cells = table.drop(columns=["participant_id", "session_id"], errors="ignore")
     for key, places in repeated.items():
-        differing = [name for name in cells if cells[name].iloc[places].nunique() > 1]
+        differing = [str(n) for n in cells if cells[n].iloc[places].nunique() > 1]
         if differing:
             name = differing[0]
             told = " and ".join(
@@ -277,7 +279,7 @@ def clean_groups(column: pd.Series, columns: Columns, rows: Sequence[str], sourc
     counts = Counter(label for label in labels if label is not None)
     controls = _meant(counts, columns.reference, CONTROL_WORDS)
     found = ", ".join(f"'{label}' ({n})" for label, n in sorted(counts.items())) or "nothing"
-    if not controls:
+    if not controls and columns.reference:
         raise BadInputError(
             f"column {columns.group} of {source} holds {found}, but nobody of the "
             f"reference group '{columns.reference}'; name it as reference under [group] in the "
@@ -287,17 +289,17 @@ def clean_groups(column: pd.Series, columns: Columns, rows: Sequence[str], sourc
     cases = _meant(counts, columns.case or case, PATIENT_WORDS if columns.case else frozenset())
     merged = dict.fromkeys(controls, columns.reference) | dict.fromkeys(cases, case)
     groups = [None if label is None else merged.get(label, label) for label in labels]
+    compared = f"neither {case} nor {columns.reference}" if columns.reference else f"not {case}"
     others = {
-        row: f"{columns.group} is {label}, neither {case} nor {columns.reference}"
+        row: f"{columns.group} is {label}, {compared}"
         for row, label in zip(rows, groups, strict=True)
         if label not in (None, case, columns.reference)
     }
     if others:
         left = Counter(label for label in groups if label not in (None, case, columns.reference))
         several = ", ".join(f"{label} ({n})" for label, n in sorted(left.items()))
-        notes.append(
-            f"{columns.group}: {case} is compared with {columns.reference}; left out: {several}"
-        )
+        versus = f"{case} is compared with {columns.reference}" if columns.reference else case
+        notes.append(f"{columns.group}: {versus}; left out: {several}")
     return Groups(tuple(groups), case, columns.reference, others, tuple(notes))
 
 

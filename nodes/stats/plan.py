@@ -325,17 +325,18 @@ def _members(
             _require_known(entry, catalogue, columns, where)
         return [entry], True
     if prefix not in PREFIXES:
+        known = [f"{one}:" for one in PREFIXES]
         raise BadInputError(
-            f"{where}: '{prefix}:' is no prefix{nearest(prefix, PREFIXES)}; prefixes are "
-            + ", ".join(f"{one}:" for one in PREFIXES)
+            f"{where}: '{prefix}:' is no prefix{nearest(f'{prefix}:', known)}; prefixes are "
+            + ", ".join(known)
         )
     if prefix == "score":
         if columns is not None:
             _require_score(name, catalogue, columns, where)
         return [name], True
-    known = catalogue.families if prefix == "family" else _streams(catalogue)
-    if name not in known:
-        raise BadInputError(f"{where}: there is no {prefix} '{name}'{nearest(name, known)}")
+    declared = catalogue.families if prefix == "family" else _streams(catalogue)
+    if name not in declared:
+        raise BadInputError(f"{where}: there is no {prefix} '{name}'{nearest(name, declared)}")
     return [m.name for m in catalogue.measures.values() if getattr(m, prefix) == name], False
 
 

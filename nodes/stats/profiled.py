@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, optimize
+from scipy import optimize
 
 Array = NDArray[np.float64]
 
@@ -30,8 +30,12 @@ SLOPE_STARTS = (
 )  # relative SD of slopes that a search starts at
 BOUNDARY = 1e-4  # relative SD below which a random effect counts as zero (as lme4::isSingular)
 DEVIANCE_TIE = 1e-7  # deviance that setting such a random effect to zero may cost
-RESTARTS = 5  # of the simplex, until the deviance falls by less than DEVIANCE_TIE
-STEP_OF_DERIVATIVE = 0.05  # largest step, relative to max(|x|, 0.1); halved twice, extrapolated
+RESTARTS = 8  # of the simplex at most
+RESTART_GAIN = 1e-3  # fall of the deviance below which it is not restarted; Newton does the rest
+NEWTON_STEPS = 6
+PROMISE_KEPT = 1e-9  # fall of the deviance by a Newton step after which the next would be nothing
+STEP_OF_DERIVATIVE = 0.01  # first step, relative to max(|x|, 0.1); then its half, extrapolated
+SADDLE = 1e-3  # downward curvature that is no rounding error
 EIGENVALUE_MIN = 1e-8  # curvature that counts as none, as in lmerTest
 
 
@@ -119,7 +123,7 @@ def profile(sums: Sums, theta: Array) -> Profile:
     solved = np.linalg.solve(inner, right)
     p = sums.p
     both = sums.total - right.reshape(-1, p + 1).T @ solved.reshape(-1, p + 1)
-    fixed = linalg.solve(both[:p, :p], both[:p, p], assume_a="pos")
+    fixed = np.linalg.solve(both[:p, :p], both[:p, p])
     return Profile(
         fixed=fixed,
         inner=both[:p, :p],
@@ -140,17 +144,15 @@ def deviance(sums: Sums, theta: Array, sigma: float | None = None) -> float:
 
 
 def jacobian(function: Callable[[Array], Array | float], x: Array) -> Array:
-    """Central differences with two Richardson extrapolations; the derivatives come first."""
+    """Central differences with one Richardson extrapolation; the derivatives come first."""
     rows = []
     for i, value in enumerate(x):
-        widths = STEP_OF_DERIVATIVE * max(abs(value), 0.1) / 2.0 ** np.arange(3)
-        unit = np.eye(len(x))[i]
-        slopes = [
-            (np.asarray(function(x + h * unit)) - np.asarray(function(x - h * unit))) / (2 * h)
-            for h in widths
-        ]
-        once = [(4 * fine - rough) / 3 for rough, fine in zip(slopes, slopes[1:], strict=False)]
-        rows.append((16 * once[1] - once[0]) / 15)
+        step = STEP_OF_DERIVATIVE * max(abs(value), 0.1) * np.eye(len(x))[i]
+        rough, fine = (
+            (np.asarray(function(x + h)) - np.asarray(function(x - h))) / (2 * h[i])
+            for h in (step, step / 2)
+        )
+        rows.append((4 * fine - rough) / 3)
     return np.array(rows)
 
 
@@ -158,6 +160,22 @@ def hessian(function: Callable[[Array], float], x: Array) -> Array:
     """(k, k) symmetric matrix of second derivatives."""
     raw = jacobian(lambda at: jacobian(function, at), x)
     return (raw + raw.T) / 2
+
+
+def curvature(sums: Sums, theta: Array) -> Array:
+    """(k + 1, k + 1) second derivatives of the deviance over theta and sigma at the minimum.
+
+    Sigma is relative to its estimate. What depends on it is known in closed form, so that only
+    the profiled deviance is differentiated by numbers.
+    """
+    df = sums.n - sums.p if sums.reml else sums.n
+    rss = profile(sums, theta).rss
+    slope = jacobian(lambda at: profile(sums, at).rss, theta) / rss
+    k = len(theta)
+    found = np.full((k + 1, k + 1), 4.0 * df)
+    found[:k, :k] = hessian(lambda at: deviance(sums, at), theta) + df * np.outer(slope, slope)
+    found[:k, k] = found[k, :k] = -2 * df * slope
+    return found
 
 
 def pseudo_inverse(matrix: Array) -> Array:
@@ -200,11 +218,11 @@ def _minimise_many(sums: Sums) -> Array:
         theta_of(np.diag([intercept] + [size] * (sums.q - 1)).astype(float))
         for size in SLOPE_STARTS
     ]
-    ends = [_simplex(sums, start, 1e-4) for start in starts]
+    ends = [_simplex(sums, start, 1e-3) for start in starts]
     best = min(ends, key=lambda theta: deviance(sums, theta))
     for _ in range(RESTARTS):
-        before, best = deviance(sums, best), _simplex(sums, best, 1e-8)
-        if before - deviance(sums, best) < DEVIANCE_TIE:
+        before, best = deviance(sums, best), _simplex(sums, best, 1e-4)
+        if before - deviance(sums, best) < RESTART_GAIN:
             break
     return best
 
@@ -216,14 +234,14 @@ def _polish(sums: Sums, theta: Array) -> tuple[Array, float]:
         return deviance(sums, at)
 
     promised = np.inf
-    for _ in range(4):
+    for _ in range(NEWTON_STEPS):
         slope = jacobian(height, theta)
         step = pseudo_inverse(hessian(height, theta)) @ slope
         promised = float(slope @ step) / 2
         if height(theta - step) > height(theta) + 1e-10:
             break
         theta = theta - step
-        if promised < 1e-12:
+        if promised < PROMISE_KEPT:
             break
     return theta, promised
 
@@ -241,8 +259,23 @@ def _tidy(sums: Sums, theta: Array) -> Array:
     return theta_of(factor)
 
 
+def _downhill(sums: Sums, theta: Array) -> Array | None:
+    """A lower point beside a saddle, which symmetry makes of some zeros; None at a minimum."""
+    values, vectors = np.linalg.eigh(hessian(lambda at: deviance(sums, at), theta))
+    if values[0] > -SADDLE:
+        return None
+    around = [theta + size * vectors[:, 0] for size in (-1.0, -0.3, -0.1, 0.1, 0.3, 1.0)]
+    best = min(around, key=lambda at: deviance(sums, at))
+    return best if deviance(sums, best) < deviance(sums, theta) else None
+
+
 def minimise(sums: Sums) -> tuple[Array, float]:
     """Theta at the lowest deviance, and by how much one more Newton step would lower it."""
-    start = _minimise_one(sums) if sums.q == 1 else _minimise_many(sums)
-    theta, promised = _polish(sums, _tidy(sums, start))
-    return _tidy(sums, theta), promised
+    theta = _minimise_one(sums) if sums.q == 1 else _minimise_many(sums)
+    for _ in range(RESTARTS):
+        theta, promised = _polish(sums, _tidy(sums, theta))
+        lower = _downhill(sums, theta)
+        if lower is None:
+            return _tidy(sums, theta), promised
+        theta = _simplex(sums, lower, 1e-4)
+    return theta, np.inf

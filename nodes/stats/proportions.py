@@ -17,7 +17,7 @@ class Proportion:
 
     count: int
     total: int
-    value: float
+    estimate: float
     ci_low: float
     ci_high: float
     method: str
@@ -47,7 +47,7 @@ def mean_of_two(first: Proportion, second: Proportion) -> tuple[float, float, fl
     ----------
     .. [1] Zou and Donner (2008). Stat Med 27:1693-1702. doi:10.1002/sim.3095
     """
-    value = (first.value + second.value) / 2
-    below = math.hypot(first.value - first.ci_low, second.value - second.ci_low) / 2
-    above = math.hypot(first.ci_high - first.value, second.ci_high - second.value) / 2
+    value = (first.estimate + second.estimate) / 2
+    below = math.hypot(first.estimate - first.ci_low, second.estimate - second.ci_low) / 2
+    above = math.hypot(first.ci_high - first.estimate, second.ci_high - second.estimate) / 2
     return value, value - below, value + above

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,7 @@ class Paper:
     """Everything typed from one paper."""
 
     title: str
+    pages: str  # how pages are counted
     names: Mapping[str, str]
     labels: Mapping[str, str]
     scale: Mapping[str, float]
@@ -94,6 +95,7 @@ def parse_paper(text: str, source: str) -> Paper:
                                  groups=item.get("groups", {}), **rest)  # fmt: skip
     return Paper(
         title=declared["title"],
+        pages=declared["pages"],
         names=declared["names"],
         labels=declared["labels"],
         scale=declared.get("scale", {}),
@@ -148,6 +150,7 @@ def beside(
 
 
 def records(table: Table) -> list[dict[str, str]]:
+    """Rows of a table, as text by column."""
     return [{str(k): str(v) for k, v in row.items()} for row in table.cells.to_dict("records")]
 
 
@@ -271,7 +274,7 @@ def in_papers_shape(
     return wide.reset_index()
 
 
-def _cell_text(row: Mapping[str, Any], table: Table, which: str) -> str:
+def _cell_text(row: Mapping[Hashable, Any], table: Table, which: str) -> str:
     marks = {}
     for name in OBTAINED[table.kind]:
         value = row.get(f"{which}_{name}", "")

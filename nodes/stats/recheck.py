@@ -54,6 +54,25 @@ def recheck(paper: Paper) -> pd.DataFrame:
     return pd.DataFrame([asdict(check) for check in found])
 
 
+def checks_page(papers: Mapping[str, Paper]) -> str:
+    """Markdown tables of all checks of all papers."""
+    lines = ["# What published numbers imply", ""]
+    lines += [
+        "Made from `workflows/data/published` by `python -m alsflow.workflows.published`. A "
+        "printed number stands for the interval that it was rounded from. **agrees**: it follows "
+        "from the others; **differs**: it cannot; **implies**: something follows that is not "
+        "stated.",
+    ]
+    for paper in papers.values():
+        lines += ["", f"## {paper.title}", "", f"Pages are {paper.pages}.", ""]
+        lines += ["| what | where | printed | recomputed | verdict | comment |"]
+        lines += ["|---|---|---|---|---|---|"]
+        for row in recheck(paper).itertuples(index=False):
+            cells = [str(cell).replace("|", "/").replace("<", "&lt;") for cell in row]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def p_of_t(t: float, df: float) -> float:
     """Two-sided p of a t statistic."""
     return float(2 * stats.t.sf(abs(t), df))
@@ -141,14 +160,16 @@ def _p_words(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} p = {value:.3g}" for name, value in values.items())
 
 
-def _against_p(item: Mapping[str, Any], found: Mapping[str, float], note: str = "") -> list[Check]:
+def _against_p(item: Mapping[str, Any], found: Mapping[str, float]) -> list[Check]:
     """One row per printed p: which of the recomputed tests gives it, if any."""
     checks = []
     for text in item["printed"]:
         printed = need_printed(text)
         names = [name for name, p in found.items() if printed.holds(p)]
         verdict = AGREES if names else DIFFERS
-        comment = f"it is the p of {' and '.join(names)}" if names else f"no test gives it{note}"
+        comment = "no test gives it"
+        if names:
+            comment = f"{' and '.join(names)} give{'s' if len(names) == 1 else ''} it"
         checks.append(
             Check(item["what"], item["where"], f"p {text}", _p_words(found), verdict, comment)
         )

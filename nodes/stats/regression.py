@@ -25,6 +25,8 @@ from alsflow.nodes.stats.design import (
 
 LEVEL = 0.95  # confidence
 EXACT_FIT = 1e-12  # residual spread, relative to the values, below which nothing is random
+NAMED = 10  # people named in a note
+FLAT = 1e-3  # largest slope of the likelihood at its top
 ALONE = 1e-9  # 1 - leverage below which a row alone sets a parameter
 OLS, HC1, HC3, GLS = "OLS", "HC1", "HC3", "GLS, variance by site (REML)"
 
@@ -209,18 +211,19 @@ def fit_table(
     design = make_design(rows, chosen, **options)
     fit = fit_linear(rows[outcome].to_numpy(dtype=float), design, outcome)
     if reasons:
-        who = "; ".join(f"{person}: {why}" for person, why in reasons.items())
-        fit = replace(
-            fit, notes=(*fit.notes, f"{len(rows)} of {len(table)} rows are complete; {who}")
-        )
+        who = [f"{person}: {why}" for person, why in reasons.items()]
+        more = [f"and {len(who) - NAMED} more"] if len(who) > NAMED else []
+        note = f"{len(rows)} of {len(table)} rows are complete; {'; '.join(who[:NAMED] + more)}"
+        fit = replace(fit, notes=(*fit.notes, note))
     return fit
 
 
 def robust(fit: LinearFit, kind: str = HC3) -> LinearFit:
     """Return the same fit with standard errors that do not ask for equal variances [1]_.
 
-    t keeps the residual degrees of freedom. A row that alone sets a parameter (the one person of a
-    site) has no residual: it is left out of the sum, and the parameters that hang on it are NaN.
+    t keeps the residual degrees of freedom; `contrast_test` gives F of a term. A row that alone
+    sets a parameter (the one person of a site) has no residual: it is left out of the sum, and
+    the parameters that hang on it are NaN.
 
     Parameters
     ----------
@@ -249,7 +252,7 @@ def robust(fit: LinearFit, kind: str = HC3) -> LinearFit:
     lost = (np.abs(influence[:, alone]) > ALONE * np.abs(influence).max()).any(axis=1)
     covariance[lost] = np.nan
     covariance[:, lost] = np.nan
-    return replace(fit, covariance=covariance, kind=kind)
+    return replace(fit, covariance=covariance, kind=kind, f=np.nan, f_p=np.nan)
 
 
 def contrast_test(
@@ -291,6 +294,30 @@ def contrast_test(
     return ContrastTest(label, *single, f, q, fit.df, float(stats.f.sf(f, q, fit.df)))
 
 
+def added_variable(fit: LinearFit, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points of a partial regression plot: what the others leave of one column and of the outcome.
+
+    Parameters
+    ----------
+    fit : LinearFit
+        Least squares.
+    column : str
+        A column of the design.
+
+    Returns
+    -------
+    x, y : (n,) array
+        Residuals in the units of the column and of the outcome; the least-squares line through
+        them has the slope of `column` in the model and no intercept.
+    """
+    if column not in fit.design.columns:
+        raise BadInputError(f"the model {fit.model} has no column '{column}'")
+    at = fit.design.columns.index(column)
+    others, own = np.delete(fit.design.matrix, at, axis=1), fit.design.matrix[:, at]
+    q, _ = np.linalg.qr(others)
+    return own - q @ (q.T @ own), fit.values - q @ (q.T @ fit.values)
+
+
 def fit_by_site(fit: LinearFit, site: str) -> tuple[LinearFit, Mapping[str, float]]:
     """Generalised least squares with one residual variance per site, by REML [1]_.
 
@@ -299,7 +326,7 @@ def fit_by_site(fit: LinearFit, site: str) -> tuple[LinearFit, Mapping[str, floa
     fit : LinearFit
         Least squares of the same model, with full rank.
     site : str
-        Column of the design's rows that names the strata.
+        Factor of the model that names the strata.
 
     Returns
     -------
@@ -313,6 +340,8 @@ def fit_by_site(fit: LinearFit, site: str) -> tuple[LinearFit, Mapping[str, floa
     ----------
     .. [1] Pinheiro and Bates (2000). Mixed-effects models in S and S-PLUS, 5.2. Springer.
     """
+    if site not in fit.design.variables:
+        raise NotEstimableError(f"{site} is not in the model, so nothing can differ between sites")
     labels = list(fit.design.rows[site])
     sites = list(dict.fromkeys(labels))
     _require_spread(fit, labels)
@@ -324,6 +353,8 @@ def fit_by_site(fit: LinearFit, site: str) -> tuple[LinearFit, Mapping[str, floa
     start = np.array([np.log(fit.residuals[index == k].std()) for k in range(len(sites))])
     start = start[1:] - start[0]
     found = optimize.minimize(deviance, start, method="BFGS", options={"gtol": 1e-7})
+    if not np.abs(found.jac).max() < FLAT:
+        raise NotEstimableError("no variance per site could be found; use HC3 errors instead")
     loglik, estimate, covariance, sigma = _restricted(fit, index, found.x)
     sd = dict(zip(sites, sigma * np.exp(np.r_[0.0, found.x]), strict=True))
     fitted = fit.design.matrix @ estimate
@@ -338,10 +369,10 @@ def _require_spread(fit: LinearFit, labels: Sequence[str]) -> None:
     """Refuse a variance per site where the people of a site cannot tell one."""
     left = pd.Series(1 - fit.hat).groupby(list(labels)).sum()
     few = [str(name) for name, df in left.items() if df < 1]
-    if len(left) < 2 or few:
+    if few:
         raise NotEstimableError(
-            f"a variance per site needs two people or more at each of several sites; "
-            f"{', '.join(few) or 'there is one site'}: use HC3 errors instead"
+            "a variance per site needs two people or more at each, and there are too few at "
+            f"{', '.join(few)}: use HC3 errors instead"
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.special import expit, logit
 
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.design import NotEstimableError
@@ -23,6 +24,8 @@ from alsflow.nodes.stats.proportions import (
 
 Direction = Literal["high", "low"]  # which values speak for the positive group
 DIRECTIONS = ("high", "low", "auto")
+HIGH_AREA = 0.85  # above, DeLong's limits hold less than their level; docs/accuracy.md
+TOO_NARROW = f"above {HIGH_AREA:g} DeLong's limits are too narrow; those on the logit scale fit"
 MIN_PER_CLASS = 2  # people per group below which the variance of an area is unknown
 
 
@@ -44,6 +47,8 @@ class Roc:
     ci_low: float
     ci_high: float
     ci_method: str
+    logit_low: float  # limits on the logit scale: closer to their level at areas above .85
+    logit_high: float
     p: float  # two-sided Mann-Whitney test of an area of .5
     thresholds: tuple[float, ...]  # from the strictest to the most lenient, ends infinite
     sensitivity: tuple[float, ...]
@@ -136,22 +141,23 @@ def roc(
     -----
     The variance is 0 if the groups do not overlap at all. The limit is then that of Clopper and
     Pearson for k of k, k the size of the smaller group: all pairs are in order at most as often as
-    k pairs that have nobody in common, so the limit is never too narrow.
+    k pairs that have nobody in common, so the limit is never too narrow. At high areas limits on
+    the logit scale [2]_ hold their level better, and are given beside DeLong's.
 
     References
     ----------
     .. [1] DeLong et al. (1988). Biometrics 44:837-845. doi:10.2307/2531595
+    .. [2] Kottas et al. (2014). BMC Med Res Methodol 14:26. doi:10.1186/1471-2288-14-26
     """
     marker, is_positive, n_missing = _complete([values], positive)
     side, notes = _side(marker[0], is_positive, direction)
     oriented = marker[0] if side == "high" else -marker[0]
     cases, controls = oriented[is_positive], oriented[~is_positive]
-    if np.ptp(oriented) == 0:
-        raise NotEstimableError(f"the value is {marker[0][0]:g} for all {len(oriented)} people")
     by_case, by_control = placements(cases, controls)
     auc = float(by_case.mean())
     variance = float(by_case.var(ddof=1) / len(cases) + by_control.var(ddof=1) / len(controls))
     low, high, method = _limits(auc, variance, min(len(cases), len(controls)), level)
+    logit_limits = _logit_limits(auc, variance, level) if variance > 0 else (low, high)
     thresholds, sensitivity, specificity = _curve(cases, controls)
     sign = 1.0 if side == "high" else -1.0
     return Roc(
@@ -165,11 +171,13 @@ def roc(
         ci_low=low,
         ci_high=high,
         ci_method=method,
+        logit_low=logit_limits[0],
+        logit_high=logit_limits[1],
         p=float(stats.mannwhitneyu(cases, controls).pvalue),
         thresholds=tuple((sign * thresholds).tolist()),
         sensitivity=tuple(sensitivity.tolist()),
         specificity=tuple(specificity.tolist()),
-        notes=notes,
+        notes=(*notes, *([TOO_NARROW] if HIGH_AREA < auc < 1 else [])),
     )
 
 
@@ -259,11 +267,17 @@ def within_site_auc(
 
     Patients of one scanner are never set against controls of another, so a difference between
     scanners neither makes nor hides an area. Sites weigh by their number of pairs.
+
+    Notes
+    -----
+    Where every site is in perfect order the variance is 0. The chance of that order is at most
+    exp(-K (1 - area)), K the number of pairs over the largest group of any site, and the limit
+    follows from it.
     """
     labels = np.asarray([str(name) for name in site])
     marker, is_positive, kept = _finite([values], positive)
     sign = 1.0 if direction == "high" else -1.0
-    used, left_out, parts = [], [], []
+    used, left_out, parts, sizes = [], [], [], []
     for name in sorted(set(labels[kept].tolist())):
         inside = labels[kept] == name
         cases = sign * marker[0][inside & is_positive]
@@ -275,6 +289,7 @@ def within_site_auc(
         variance = by_case.var(ddof=1) / len(cases) + by_control.var(ddof=1) / len(controls)
         parts.append((len(cases) * len(controls), by_case.mean(), variance))
         used.append(name)
+        sizes.append(max(len(cases), len(controls)))
     if not parts:
         raise NotEstimableError(
             f"no site has {MIN_PER_CLASS} people of both groups ({', '.join(left_out)})"
@@ -282,9 +297,12 @@ def within_site_auc(
     pairs, aucs, variances = np.array(parts).T
     weights = pairs / pairs.sum()
     auc, se = float(weights @ aucs), float(np.sqrt(weights**2 @ variances))
-    half = stats.norm.ppf(0.5 + level / 2) * se
-    low, high = (max(0.0, auc - half), min(1.0, auc + half)) if se > 0 else (math.nan, math.nan)
-    return SiteAuc(auc, se, float(low), float(high), tuple(used), tuple(left_out))
+    half = float(stats.norm.ppf(0.5 + level / 2)) * se
+    if se == 0:
+        half = -math.log((1 - level) / 2) * max(sizes) / float(pairs.sum())
+    return SiteAuc(
+        auc, se, max(0.0, auc - half), min(1.0, auc + half), tuple(used), tuple(left_out)
+    )
 
 
 def youden(curve: Roc) -> CutOff:
@@ -386,6 +404,9 @@ def _complete(
             raise NotEstimableError(
                 f"{size} {name} people have a value; an area needs {MIN_PER_CLASS} of each group"
             )
+    for marker in markers:
+        if np.ptp(marker) == 0:
+            raise NotEstimableError(f"the value is {marker[0]:g} for all {len(marker)} people")
     return markers, is_positive, int((~kept).sum())
 
 
@@ -409,6 +430,12 @@ def _limits(auc: float, variance: float, smaller: int, level: float) -> tuple[fl
         return max(0.0, auc - half), min(1.0, auc + half), "DeLong"
     exact = proportion(round(auc * smaller), smaller, method="clopper", level=level)
     return exact.ci_low, exact.ci_high, f"Clopper-Pearson, {smaller} pairs"
+
+
+def _logit_limits(auc: float, variance: float, level: float) -> tuple[float, float]:
+    half = float(stats.norm.ppf(0.5 + level / 2)) * math.sqrt(variance) / (auc * (1 - auc))
+    low, high = expit(logit(auc) - half), expit(logit(auc) + half)
+    return float(low), float(high)
 
 
 def _curve(

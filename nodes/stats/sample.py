@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.stats.plan import GROUP, OTHER_SIDE, SIDE, SIDES, Analysis, both_sides
+from alsflow.nodes.stats.cohort import Cohort
+from alsflow.nodes.stats.plan import GROUP, OTHER_SIDE, SIDE, SIDES, Analysis
 
 MAD_MAX = 3.5  # modified z score beyond which a value is flagged
 MAD_TO_SD = 0.6745  # median absolute deviation of a normal variable with SD 1
@@ -55,10 +56,44 @@ class Rows:
         return int(self.table[PERSON].nunique())
 
 
+def sample_of(cohort: Cohort) -> Sample:
+    """What the analyses need of a cohort: its usable rows with any value."""
+    table, values = cohort.usable, [*cohort.measures, *cohort.scores]
+    if values:
+        table = table[table[values].notna().any(axis=1)]
+    return Sample(
+        table=table,
+        group=cohort.columns.group,
+        case=cohort.case,
+        reference=cohort.reference,
+        site=cohort.columns.site,
+        factors=cohort.factors,
+        scores=cohort.scores,
+    )
+
+
+def why_missing(cohort: Cohort, sample: Sample) -> dict[tuple[str, str], str]:
+    """Reason for each (person, column) of the first visits that is not known."""
+    first = sample.table.drop_duplicates(PERSON)
+    visits = set(zip(first[PERSON], first[SESSION], strict=True))
+    return {
+        (person, column): why
+        for (person, session, column), why in cohort.unknown.items()
+        if (person, session) in visits
+    }
+
+
 def first_visits(sample: Sample) -> Sample:
     """The same sample with the first row of each person, which the table has in order."""
     table = sample.table.drop_duplicates(PERSON)
     return replace(sample, table=table.set_index(PERSON, drop=False).rename_axis(None))
+
+
+def all_visits(sample: Sample) -> Sample:
+    """The same sample with its rows called ``sub-01 ses-a``."""
+    keys = zip(sample.table[PERSON], sample.table[SESSION], strict=True)
+    names = pd.Index([f"{person} {session}" for person, session in keys])
+    return replace(sample, table=sample.table.set_index(names))
 
 
 def choose_people(sample: Sample, analysis: Analysis) -> pd.DataFrame:
@@ -160,6 +195,25 @@ def cells(
     return "; ".join(parts) or empty
 
 
+def missing_cells(
+    asked: pd.DataFrame, kept: pd.DataFrame, site: str, group: str, levels: Sequence[str]
+) -> str:
+    """How many rows are missing per site and group, of how many asked for."""
+    lost = asked[~asked.index.isin(kept.index)]
+    if lost.empty:
+        return "none"
+    labels = asked[site].fillna("n/a") if site else pd.Series("all", index=asked.index)
+    parts = []
+    for name, members in asked.groupby(labels, sort=True):
+        gone = members[members.index.isin(lost.index)]
+        words = [
+            f"{(gone[group] == level).sum()} of {(members[group] == level).sum()} {level}"
+            for level in levels
+        ]
+        parts += [f"{name}: {', '.join(words)}"] if len(gone) else []
+    return "; ".join(parts)
+
+
 def factor_names(sample: Sample, names: Sequence[str]) -> list[str]:
     """Those of `names` that are categories."""
     known = {sample.group, sample.site, *sample.factors}
@@ -168,8 +222,3 @@ def factor_names(sample: Sample, names: Sequence[str]) -> list[str]:
         for name in names
         if name in known or not pd.api.types.is_numeric_dtype(sample.table[name])
     ]
-
-
-def needed_columns(names: Sequence[str]) -> list[str]:
-    """Columns of the cohort table behind names that may hold ``{side}``."""
-    return [one for name in names for one in both_sides(name)]

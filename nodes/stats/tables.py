@@ -163,11 +163,11 @@ def _require_even(rows: Mapping[int, Sequence[str]], width: int, source: str) ->
     if not wrong:
         return
     line, n = next(iter(wrong.items()))
-    hint = (
-        "; a name for the first column may be missing"
-        if set(wrong.values()) == {width + 1}
-        else ""
-    )
+    hint = ""
+    if set(lengths.values()) == {width + 1}:
+        hint = "; a name for the first column may be missing"
+    elif len(wrong) == len(rows) and n > width:
+        hint = "; the first line has to name the columns, without a title above it"
     raise BadInputError(
         f"{source}, line {line}: {n} cells under {width} column names{hint}; give every line one "
         "cell for each column, and n/a where a value is unknown"
@@ -180,10 +180,11 @@ def _drop_nameless(table: pd.DataFrame, nameless: Sequence[int], source: str) ->
     if filled == [0] and _counts(list(table[0])):
         return ["the first column, without a name, counts the rows and was left out"]
     if filled:
-        line = (table[filled[0]] != "").idxmax()
+        cells = table[filled[0]]
+        row = int((cells != "").to_numpy().argmax())
         raise BadInputError(
-            f"{source}, column {filled[0] + 1} has no name, but line {line} holds "
-            f"'{table.at[line, filled[0]]}' there; name the column or empty it"
+            f"{source}, column {filled[0] + 1} has no name, but line {table.index[row]} holds "
+            f"'{cells.iat[row]}' there; name the column or empty it"
         )
     return []
 
@@ -202,10 +203,10 @@ def _refuse_failed(table: pd.DataFrame, source: str) -> None:
     for name in table.columns:
         failed = table[name].isin(FAILED_FORMULAS)
         if failed.any():
-            line = failed.idxmax()
+            row = int(failed.to_numpy().argmax())
             raise BadInputError(
-                f"{source}, line {line}, {name}: '{table.at[line, name]}' is a failed formula "
-                f"({int(failed.sum())} in this column); mend it or write n/a"
+                f"{source}, line {table.index[row]}, {name}: '{table[name].iat[row]}' is a failed "
+                f"formula ({int(failed.sum())} in this column); mend it or write n/a"
             )
 
 

@@ -1,6 +1,7 @@
 """Files as people have them: read right, or refused in one sentence."""
 
 import datetime
+import io
 import json
 import re
 import zipfile
@@ -11,6 +12,9 @@ import pytest
 
 from alsflow.interfaces.tables import notes_of, read_any_table, read_meanings, read_sessions
 from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.stats.cohort import build_cohort
+from alsflow.nodes.stats.joining import Options
+from alsflow.nodes.stats.participants import Columns
 from alsflow.nodes.stats.tables import numbers
 
 HEAD = ["participant_id", "group", "age", "fa"]
@@ -180,3 +184,61 @@ def test_sessions_of_all_people_are_gathered(tmp_path):
     ]
     assert list(read_sessions(tmp_path, ["2"])["participant_id"]) == ["sub-2"]
     assert read_sessions(tmp_path / "sub-1").empty
+
+
+COHORT = """participant_id\tDx\tCentre\tage\tsex\tfa\tvisit_date
+sub-01\tALS\tMontréal\t60.5\tM\t0.412\t2024-05-01
+sub-02\tHC\tmontréal\t61\tF\tn/a\t2024-05-02
+sub-03\tALS\tKöln\t\tF\t0.399\t2024-06-03
+sub-04\tHC\tKöln\t58.25\tM\t0.455\t2024-06-04
+"""
+
+
+def comma_lines(separator, decimal):
+    return COHORT.replace(".", decimal).replace("\t", separator).replace("\n", "\r\n")
+
+
+def as_sheet():
+    book = openpyxl.Workbook()
+    for n, line in enumerate(COHORT.strip().split("\n")):
+        cells = [float(c) if n and i in (3, 5) and c not in ("", "n/a") else c
+                 for i, c in enumerate(line.split("\t"))]  # fmt: skip
+        cells[6] = datetime.date.fromisoformat(cells[6]) if n else cells[6]
+        book.active.append([cell or None for cell in cells])
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+WRITTEN = {
+    "plain.tsv": COHORT.encode(),
+    "windows.tsv": COHORT.replace("\n", "\r\n").encode("utf-8-sig"),
+    "unicode.txt": COHORT.replace("\n", "\r\n").encode("utf-16"),
+    "mac.tsv": COHORT.replace("\n", "\r").encode(),
+    "english.csv": comma_lines(",", ".").encode(),
+    "european.csv": comma_lines(";", ",").encode("cp1252"),
+    "european_utf8.csv": comma_lines(";", ",").encode("utf-8-sig"),
+    "tabs_and_commas.tsv": comma_lines("\t", ",").encode(),
+    "quoted.csv": re.sub("[^\t\n]+", r'"\g<0>"', COHORT).replace("\t", ",").encode(),
+    "excel.xlsx": as_sheet(),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_one_cohort_in_every_way_of_writing_it(tmp_path, name):
+    """Other names, decimal commas, n/a, empty cells, marks, line ends, sheets: one result."""
+    (tmp_path / name).write_bytes(WRITTEN[name])
+    found = build_cohort(
+        read_any_table(tmp_path / name), None, None, None, Columns(reference="HC"),
+        Options(mapping={"group": "Dx", "site": "Centre"}),
+    )  # fmt: skip
+    table = found.table.set_index("participant_id")
+    assert list(table.index) == ["sub-01", "sub-02", "sub-03", "sub-04"]
+    assert list(table["group"]) == ["ALS", "HC", "ALS", "HC"]
+    assert list(table["site"]) == ["Montréal", "Montréal", "Köln", "Köln"]
+    assert list(table["sex"]) == ["male", "female", "female", "male"]
+    assert list(table["visit_date"]) == [f"2024-0{m}" for m in ("5-01", "5-02", "6-03", "6-04")]
+    np.testing.assert_array_equal(table["age"], [60.5, 61, np.nan, 58.25])
+    np.testing.assert_array_equal(table["fa"], [0.412, np.nan, 0.399, 0.455])
+    assert found.reasons == {("sub-03", "n/a"): "age n/a in participants.tsv"}
+    assert "site: 'Montréal', 'montréal' are taken as one, 'Montréal'" in found.notes

@@ -1,11 +1,15 @@
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from alsflow.nodes.clinical.columns import SourceTable, item_fields
+from alsflow.nodes.clinical.options import ClinicalOptions
+from alsflow.nodes.clinical.table import clinical_table
 from alsflow.nodes.dwi.measures import METRICS, TRACTS
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.catalogue import catalogue_page, parse_catalogue
-from alsflow.workflows.measures import MEASURES_FILE, catalogue, describe
+from alsflow.workflows.measures import MEASURES_FILE, catalogue, clinical_text, describe
 
 ROOT = Path(__file__).resolve().parents[2]
 REGIONS = (
@@ -91,6 +95,27 @@ def test_the_page_is_up_to_date():
     """If not: python -m alsflow.workflows.measures > docs/measures.md."""
     page = (ROOT / "docs" / "measures.md").read_text(encoding="utf-8")
     assert page == catalogue_page(catalogue())
+
+
+def test_the_page_on_clinical_scores_is_up_to_date():
+    """If not: python -m alsflow.workflows.measures clinical > docs/clinical.md."""
+    assert (ROOT / "docs" / "clinical.md").read_text(encoding="utf-8") == clinical_text()
+
+
+def test_every_clinical_score_is_declared_with_its_unit():
+    """All that the calculators return, whatever was measured."""
+    empty = {"participant_id": ["sub-1"]} | {
+        name: ["n/a"] for name in item_fields(ClinicalOptions()) if name != "fvc_posture"
+    }
+    scores = clinical_table([SourceTable("all.tsv", pd.DataFrame(empty, index=[2]))])
+    found = dict(zip(scores["score"], scores["unit"], strict=True))
+    assert found.pop("mrc_max") == "1"  # says what the scale can reach
+    clinical = {m.name: m.unit for m in catalogue().measures.values() if m.stream == "clinical"}
+    assert found == clinical
+    assert set(scores["status"]) == {"missing", "ok"}
+    assert (scores["reason"] != "").sum() == len(clinical)
+    families = {describe(name).family for name in clinical}
+    assert all(name.startswith("clinical_") for name in families)
 
 
 def test_a_measure_declared_twice_or_without_a_family_is_an_error():

@@ -218,21 +218,21 @@ def test_ecas_sums_and_cutoffs():
 
 
 @pytest.mark.parametrize(
-    ("executive", "labels"),
+    ("executive", "specific", "total"),
     [
-        (31, ("abnormal", "borderline")),
-        (32, ("borderline", "borderline")),
-        (36, ("borderline", "normal")),
-        (37, ("normal", "normal")),
+        (31, "abnormal", "abnormal"),
+        (32, "borderline", "borderline"),
+        (36, "borderline", "borderline"),
+        (37, "normal", "normal"),
     ],
 )
-def test_ecas_edges(executive, labels):
-    scores = by_name(ecas_scores(DOMAINS | {"executive": executive}))
+def test_ecas_edges(executive, specific, total):
+    """Cut-offs 77 of 100 and 105 of 136; borderline up to 82 and 110."""
+    given = DOMAINS | {"executive": executive, "visuospatial": 10}
+    scores = by_name(ecas_scores(given))
     assert scores["ecas_specific"].value == 46 + executive
-    total = scores["ecas_total"]
-    assert total.value == 76 + executive
-    expected = "borderline" if total.value <= 110 else "normal"
-    assert (scores["ecas_specific"].label, total.label) == (labels[0], expected)
+    assert scores["ecas_total"].value == 74 + executive
+    assert (scores["ecas_specific"].label, scores["ecas_total"].label) == (specific, total)
 
 
 def test_ecas_in_parts():

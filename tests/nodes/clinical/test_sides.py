@@ -73,7 +73,8 @@ def test_sides_of_a_published_design_are_matched_across(shared_data):
 def test_other_columns_are_repeated_and_a_missing_side_is_named():
     table = pd.DataFrame(
         {"age": [50.0, 60.0], "mrc_left": [1.0, 2.0], "mrc_right": [3.0, 4.0],
-         "fa_left": [0.1, 0.2], "fa_right": [0.3, 0.4]}, index=pd.Index(["sub-1", "sub-2"], name="who"),
+         "fa_left": [0.1, 0.2], "fa_right": [0.3, 0.4]},
+        index=pd.Index(["sub-1", "sub-2"], name="who"),
     )  # fmt: skip
     rows = side_rows(table, ["mrc"], ["fa"])
     assert list(rows["who"]) == ["sub-1", "sub-1", "sub-2", "sub-2"]

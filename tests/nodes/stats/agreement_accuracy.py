@@ -152,8 +152,8 @@ def _left_out(table: pd.DataFrame) -> Values:
             yield ("leave_site_out_predictions", name, str(person), "p"), score
         for stat, value in (
             ("auc", result.roc.auc),
-            ("sens_at_.5", result.accuracy.sensitivity.value),
-            ("spec_at_.5", result.accuracy.specificity.value),
+            ("sens_at_.5", result.accuracy.sensitivity.estimate),
+            ("spec_at_.5", result.accuracy.specificity.estimate),
         ):
             yield ("B9_leave_site_out", name, "pooled", stat), value
 
@@ -161,7 +161,7 @@ def _left_out(table: pd.DataFrame) -> Values:
 def _binomial() -> Values:
     for method in ("clopper", "wilson"):
         share = proportion(37, 39, method=method)
-        for stat, value in (("est", share.value), ("ci_low", share.ci_low),
+        for stat, value in (("est", share.estimate), ("ci_low", share.ci_low),
                             ("ci_high", share.ci_high)):  # fmt: skip
             yield ("B10_binom", "37/39", method, stat), value
 

@@ -66,12 +66,11 @@ def cohort_table(path, names, diffusivity):
 
 def taiwan(folder, diffusivity=1.0):
     table = cohort_table(folder / "taiwan_subjects.csv", taiwan_name, diffusivity)
-    table["kings"] = table["kings"].map(lambda stage: f"{stage:.0f}", na_action="ignore")
     both = {"mrc_sum": "mrc_sum", "cmap_z_sum": "cmap_z", "penn_total": "penn"}
     for total, name in both.items():
         table[total] = table[f"{name}_left"] + table[f"{name}_right"]
     scores = [f"{name}_{side}" for name in LIMB_SCORES for side in ("left", "right")]
-    return Sample(table, reference="HC", factors=("sex", "onset", "kings"), scores=(*scores,
+    return Sample(table, reference="HC", factors=("sex", "onset"), scores=(*scores,
                   *both, "fvc_percent", "alsfrs_r"))  # fmt: skip
 
 

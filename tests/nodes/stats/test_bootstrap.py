@@ -104,6 +104,15 @@ def test_draws_without_a_value_are_counted():
         bootstrap(lambda rows: np.nan, np.zeros(40), rng())
 
 
+def test_limits_at_the_edge_of_the_draws_are_pointed_out():
+    """The maximum of a sample lies at the end of its bootstrap distribution."""
+    values = rng(9).exponential(size=30)
+    found = bootstrap(lambda rows: values[rows].max(), np.zeros(30), rng(), draws=400)
+    assert "outermost draws" in found.notes[0]
+    mean = bootstrap(lambda rows: values[rows].mean(), np.zeros(30), rng())
+    assert mean.notes == ()
+
+
 def test_other_errors_are_not_swallowed():
     with pytest.raises(KeyError):
         bootstrap(lambda rows: {}["gone"], np.zeros(5), rng())

@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.stats.classify import Recipe, classify, stratified_parts
+from alsflow.nodes.stats.classify import (
+    Recipe,
+    _area_of_pools,
+    _pools,
+    classify,
+    stratified_parts,
+)
 from alsflow.nodes.stats.combat import fit_combat
 from alsflow.nodes.stats.design import NotEstimableError
 from alsflow.nodes.stats.logistic import fit_logistic
@@ -152,6 +158,18 @@ def test_permutation_p_is_even_where_nothing_is_there():
     assert 0.02 < np.mean(np.array(p) <= 0.1) < 0.22
 
 
+def test_the_area_that_is_permuted_is_that_within_sites():
+    table = cohort(np.random.default_rng(18), 0.7, {**CELLS, "D": (1, 6), "E": (0, 5)})
+    found = classify(table, FEATURES, **KIND)
+    rows = found.predictions
+    pools = _pools(rows)
+    assert [set(rows["site"].iloc[pool]) for pool in pools] == [{"A"}, {"B"}, {"C"}]
+    same = _area_of_pools(rows["score"].to_numpy(), rows["positive"].to_numpy(), pools)
+    assert same == pytest.approx(found.within_site.auc, rel=1e-12)
+    lonely = rows[rows["site"].isin(["D", "E"])]
+    assert [len(pool) for pool in _pools(lonely)] == [12]
+
+
 def test_the_seed_decides():
     table = cohort(np.random.default_rng(8), effect=0.8)
 
@@ -254,6 +272,8 @@ def test_refusals():
         classify(table, FEATURES, **KIND, permutations=9)
     with pytest.raises(BadInputError, match="choose from leave_site_out, kfold"):
         classify(table, FEATURES, **KIND, scheme="bootstrap")
+    with pytest.raises(BadInputError, match="classifier is 'svm'; choose from logit, firth, lda"):
+        Recipe(classifier="svm")
     with pytest.raises(BadInputError, match="sex is not a column of numbers"):
         classify(table, [*FEATURES, "sex"], **KIND)
     with pytest.raises(BadInputError, match="no column f9"):
@@ -278,7 +298,7 @@ def test_refusals():
     with pytest.raises(BadInputError, match="group is what is to be found"):
         classify(table, FEATURES, **KIND, recipe=Recipe(remove=("group",)))
     rare = table.assign(sex=np.where(table["site"] == "A", "other", "female"))
-    with pytest.raises(BadInputError, match="sex of sub-000 is other, which nobody has"):
+    with pytest.raises(NotEstimableError, match="sex of sub-000 is other, which nobody has"):
         classify(rare, FEATURES, **KIND, recipe=Recipe(remove=("sex",)))
 
 

@@ -85,16 +85,24 @@ def test_a_mapped_column_stands_before_one_of_the_same_name():
     assert "group is taken from diagnosis; its own group is left out" in found.notes[0]
 
 
+def test_columns_that_are_named_the_wrong_way_round():
+    text = BASIC.replace("age", "swap").replace("site", "age").replace("swap", "site")
+    found = cohort(text, mapping={"age": "site", "site": "age"})
+    assert found.table["age"].tolist() == [60, 61, 62, 63]
+    assert found.table["site"].tolist() == ["A", "A", "B", "B"]
+    assert not found.notes
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
         (BASIC.replace("age", "years"), {}, r"no column age \(it has .*\[columns\] age = "),
-        (BASIC, {"mapping": {"age": "alter"}}, None),  # its own column will do
         (
-            BASIC.replace("age", "Alter"),
+            BASIC,
             {"mapping": {"age": "Years"}},
-            "no column age .'Years' un",
+            "no column 'Years', from which .columns. takes age",
         ),
+        (BASIC, {"mapping": {"fvc": "FVC"}}, None),  # no model needs it
         (BASIC.replace("participant_id", "ID"), {}, "participants.tsv has no column participant_"),
         (
             BASIC,
@@ -106,7 +114,8 @@ def test_a_mapped_column_stands_before_one_of_the_same_name():
 )
 def test_absent_columns_are_named_with_the_mend(text, options, message):
     if message is None:
-        assert len(cohort(text, **options).table) == 4
+        notes = ("no table has the column 'FVC', from which [columns] takes fvc",)
+        assert cohort(text, **options).notes == notes
         return
     with pytest.raises(BadInputError, match=message):
         cohort(text, **options)
@@ -141,6 +150,13 @@ def test_sessions_stand_before_the_person():
     people = found.people()
     assert people.table.loc["sub-1", "age"] == 60.1
     assert people.factors == ("sex",)
+
+
+def test_a_dataset_without_sessions_files():
+    empty = pd.DataFrame(columns=["participant_id", "session_id"], dtype=object)
+    assert set(build_cohort(table(BASIC), empty, None, None, Columns()).table["session_id"]) == {
+        "n/a"
+    }
 
 
 def test_people_and_sessions_in_one_table():
@@ -206,6 +222,7 @@ def test_a_score_takes_the_place_of_a_column():
     np.testing.assert_array_equal(found.table["alsfrs_r"], [40.8, np.nan, 30, 12])
     np.testing.assert_array_equal(found.table["kings"], [3, 4, 2, np.nan])
     assert "kings is the score, not the column of participants.tsv" in found.notes
+    assert "kings" not in found.factors
     assert not found.warnings  # 41 is 40.8 rounded
     text = text.replace(",41", ",44")
     warning = (
@@ -248,6 +265,16 @@ def test_three_groups_say_which_two_are_compared():
         cohort(text, columns=Columns(case="PMA"))
     with pytest.raises(BadInputError, match="must be called ALS, .* or be named as case under"):
         cohort(text.replace("ALS", "PMA"))
+
+
+def test_patients_alone_need_no_reference():
+    text = BASIC.replace("control", "ALS")
+    with pytest.raises(BadInputError, match="nobody of the reference group 'control'"):
+        cohort(text)
+    found = cohort(text + "sub-5,PLS,A,60,M\n", columns=Columns(reference=""))
+    assert (found.case, found.reference) == ("ALS", "")
+    assert found.reasons == {("sub-5", "n/a"): "group is PLS, not ALS"}
+    assert found.notes == ("group: ALS; left out: PLS (1)",)
 
 
 @pytest.mark.parametrize(

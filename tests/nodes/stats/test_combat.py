@@ -92,7 +92,7 @@ def test_order_of_people_and_sites_does_not_matter():
     one = fit_combat(table, site, about).transform(table, site, about)
     mixed = table.iloc[order]
     renamed = site.map(names)
-    other = fit_combat(mixed, renamed, about).transform(mixed, renamed.iloc[order], about)
+    other = fit_combat(mixed, renamed, about).transform(mixed, renamed, about)
     pd.testing.assert_frame_equal(one.iloc[order], other, rtol=1e-9)
 
 
@@ -165,6 +165,10 @@ def test_refusals_name_measure_person_and_site():
         fit_combat(table[site == "A"], site, about)
     with pytest.raises(NotEstimableError, match="was given 1; it needs 2"):
         fit_combat(table[["m0"]], site, about)
+    with pytest.raises(BadInputError, match="sub-000 has no site"):
+        fit_combat(table, site[1:].rename("site"), about)
+    with pytest.raises(BadInputError, match="sub-000 stands in the table more than once"):
+        fit_combat(pd.concat([table, table[:1]]), site, about)
     with pytest.raises(BadInputError, match="the site of sub-000 is not known"):
         fit_combat(table, site.where(site.index != "sub-000"), about)
     with pytest.raises(BadInputError, match="group of sub-002 is not known"):

@@ -1,11 +1,16 @@
 """Text files as programs and countries write them."""
 
 import codecs
+import csv
+import io
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats.delimited import decode, parse_delimited
+from alsflow.nodes.stats.tables import clean_cell
 
 TEXT = "participant_id,site,fa\nsub-1,Montréal,0.41\nsub-2,Köln,0.5\n"
 
@@ -118,3 +123,25 @@ def test_faults_are_named_by_their_line(text, message):
 
 def test_one_column_needs_no_separator():
     assert list(parse_delimited("id\n1\n2\n", "t", ".csv")["id"]) == ["1", "2"]
+
+
+CELLS = st.text(alphabet='abcé1.;\t," \n-', max_size=6).map(clean_cell)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=5),
+    separator=st.sampled_from("\t,;"),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le"]),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_what_a_program_wrote_is_read_back(rows, separator, encoding, end):
+    assume(any(any(row) for row in rows))
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=separator, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerows([("a", "b", "c"), *rows])
+    text, notes = decode(file.getvalue().encode(encoding), "t")
+    table = parse_delimited(text, "t")
+    expected = [list(row) for row in rows if any(row)]
+    assert table.to_numpy().tolist() == expected
+    assert not notes

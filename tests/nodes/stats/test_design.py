@@ -3,7 +3,16 @@ import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 
-from alsflow.nodes.stats.design import NotEstimableError, build_design, estimable, sum_code
+from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.stats.design import (
+    NotEstimableError,
+    build_design,
+    cell_means,
+    estimable,
+    make_design,
+    parse_formula,
+    sum_code,
+)
 from alsflow.nodes.stats.linear import group_difference
 
 SITES = ("A", "B", "C")
@@ -172,3 +181,126 @@ def test_limits_hold_the_true_difference_as_often_as_they_promise():
         g.append(found.g)
     np.testing.assert_allclose(np.mean(inside, axis=0), 0.95, atol=0.017)  # 3 standard errors
     assert np.mean(g) == pytest.approx(-0.5, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [("group", ("group",)),
+     ("", ()),
+     ("1 + group+age", ("group", "age")),
+     ("group*site + age", ("group", "site", "age", "group:site")),
+     ("months : group + months + group", ("months", "group", "months:group")),
+     ("a*b*c", ("a", "b", "c", "a:b", "a:c", "b:c", "a:b:c"))],
+)  # fmt: skip
+def test_formulas(text, terms):
+    assert parse_formula(text) == terms
+
+
+@pytest.mark.parametrize("text", ["y ~ group", "group - 1", "(a + b)^2", "group | site"])
+def test_what_is_no_formula_is_refused(text):
+    with pytest.raises(BadInputError, match="is not a model: write the terms with"):
+        make_design(cohort(), text)
+
+
+def test_an_interaction_needs_its_main_effects():
+    with pytest.raises(BadInputError, match="group:site stands without site; add it"):
+        make_design(cohort(), "group + group:site")
+
+
+def test_columns_of_an_interaction_are_products_and_say_so():
+    model = make_design(cohort(), "group * site + age * group", site="site")
+    at = dict(zip(model.columns, model.matrix.T, strict=True))
+    np.testing.assert_array_equal(at["group[ALS]:site[A]"], at["group[ALS]"] * at["site[A]"])
+    np.testing.assert_allclose(at["age:group[ALS]"], at["age"] * at["group[ALS]"])
+    assert at["age"].mean() == pytest.approx(0, abs=1e-12)
+    assert model.formula == "group + site + age + group:site + age:group"
+    assert model.meanings()["age:group[ALS]"].endswith(" times group: ALS = 1, control = -1")
+    assert model.coding_name == "sum"
+
+
+def test_declared_levels_keep_their_order_and_name_who_has_none():
+    table = cohort()
+    model = make_design(table, "group + site", levels={"site": ("C", "A", "B", "D")})
+    assert model.columns[2:] == ("site[C]", "site[A]")
+    assert model.dropped == ("site D is left out: nobody there has this measure",)
+    with pytest.raises(BadInputError, match="sub-..: site is 'C', which is none of A, B"):
+        make_design(table, "group + site", levels={"site": ("A", "B")})
+
+
+def test_treatment_coding_on_request():
+    table = cohort()
+    model = make_design(table, "group + site", treatment={"site": "B"})
+    assert model.columns == ("intercept", "group[ALS]", "site[A]", "site[C]")
+    np.testing.assert_array_equal(model.matrix[:, 2], table["site"] == "A")
+    assert model.coding_name == "sum and treatment"
+    assert "B is 0 in every column" in model.coding[1]
+    with pytest.raises(BadInputError, match="nobody is of site Z"):
+        make_design(table, "group + site", treatment={"site": "Z"})
+
+
+def test_sites_that_are_numbers_are_names():
+    table = cohort().assign(site=lambda t: t["site"].map({"A": 10, "B": 2, "C": 3.0}))
+    model = make_design(table, "group + site", site="site")
+    assert model.variables["site"].levels == ("2", "3", "10")
+
+
+def test_an_interaction_says_which_cells_are_empty():
+    table = cohort()
+    table.loc[(table["site"] == "C") & (table["group"] == "ALS"), "site"] = "A"
+    with pytest.raises(NotEstimableError) as refusal:
+        make_design(table, "group * site + age", group="group", site="site")
+    assert str(refusal.value) == (
+        "the interaction group:site cannot be estimated (rank 6 of 7): nobody of group ALS and "
+        "site C; use the additive model, or leave out site C"
+    )
+    additive = make_design(table, "group + site + age", group="group", site="site")
+    assert additive.notes == ("site C has only control and tells nothing of the groups",)
+    with pytest.raises(NotEstimableError, match="nobody of group ALS and site C"):
+        cell_means(table, ("group", "site"))
+
+
+def test_an_interaction_does_not_mend_what_its_main_effects_lack():
+    table = cohort()
+    table["site"] = np.where(table["group"] == "ALS", "A", "B")
+    with pytest.raises(NotEstimableError, match="no site scanned both groups"):
+        make_design(table, "group * site", group="group", site="site")
+
+
+def test_a_number_that_interacts_with_one_group_only_is_refused():
+    """Duration is known of patients only and set to one value in controls."""
+    table = cohort()
+    table["months"] = np.where(table["group"] == "ALS", table["age"] / 2, 0.0)
+    with pytest.raises(NotEstimableError, match="cannot be told from months and group:months"):
+        make_design(table, "group * months", group="group")
+
+
+def test_cells_as_columns_and_their_contrasts():
+    table = cohort()
+    model = cell_means(table, ("group", "site"), covariates=("age",))
+    assert model.columns[:2] == ("group[ALS]:site[A]", "group[ALS]:site[B]")
+    assert model.formula == "0 + group:site + age"
+    np.testing.assert_array_equal(model.matrix[:, :6].sum(axis=1), 1)
+    assert set(model.contrasts) == {"average", "group", "site", "group:site", "ALS - control"}
+    np.testing.assert_allclose(
+        model.contrast("ALS - control")[0], [1 / 3] * 3 + [-1 / 3] * 3 + [0]
+    )
+    np.testing.assert_allclose(model.contrast("group"), model.contrast("ALS - control"))
+
+
+def test_three_groups_have_three_differences():
+    table = cohort(n=45 * 2)
+    table["group"] = ["ALS", "control", "PLS"] * 30
+    model = make_design(table, "group + site", group="group", site="site")
+    assert list(model.contrasts) == ["ALS - PLS", "ALS - control", "PLS - control"]
+    np.testing.assert_allclose(model.contrast("ALS - PLS"), [[0, 1, -1, 0, 0]])
+
+
+def test_the_group_by_site_model_of_two_groups_has_the_equally_weighted_difference():
+    table = cohort()
+    model = build_design(
+        table, group="group", case="ALS", reference="control", site="site", interaction=True
+    )
+    cells = table.groupby(["group", "site"])["y"].mean().unstack()
+    found = group_difference(table["y"].to_numpy(), model)
+    assert found.estimate == pytest.approx((cells.loc["ALS"] - cells.loc["control"]).mean())
+    assert found.control_mean == pytest.approx(cells.loc["control"].mean())

@@ -71,6 +71,14 @@ def test_against_statsmodels():
     np.testing.assert_allclose(fit.probability(table), other.predict(X), rtol=1e-7)
 
 
+def test_people_are_matched_by_name():
+    table, positive = cohort()
+    one = fit_logistic(table[["fa"]], positive)
+    assert fit_logistic(table[["fa"]], positive[::-1]).coefficients[1] == one.coefficients[1]
+    with pytest.raises(BadInputError, match="0 has no ill"):
+        fit_logistic(table, positive[1:].rename("ill"))
+
+
 def test_odds_ratio_per_standard_deviation():
     table, positive = cohort()
     fa = fit_logistic(table[["fa"]], positive).coefficients[1]
@@ -156,7 +164,7 @@ def test_refusals_name_what_is_wrong():
     with pytest.raises(BadInputError, match=r"age of 5 is not known \(1 such people\)"):
         fit_logistic(table.assign(age=table["age"].where(table.index != 5)), positive)
     fit = fit_logistic(table, positive)
-    with pytest.raises(BadInputError, match="onset of 0 is axial, which nobody has"):
+    with pytest.raises(NotEstimableError, match="onset of 0 is axial, which nobody has"):
         fit.probability(table.assign(onset="axial"))
 
 

@@ -140,6 +140,7 @@ def test_blank_lines_columns_and_row_counts_are_left_out():
             [["a", "b"], ["1", "2", "3"]],
             "line 2: 3 cells under 2.*a name for the first column may",
         ),
+        ([["My study", "", ""], ["id", "a", "b"], ["1", "2", "3"]], "line 2: 3 .*without a title"),
         ([["a", "a "], ["1", "2"]], "t has more than one column called a$"),
         ([["a", "", "b"], ["1", "x", "2"]], "column 2 has no name, but line 2 holds 'x' there"),
         ([["a"], ["1"], ["#N/A"]], "t, line 3, a: '#N/A' is a failed formula"),

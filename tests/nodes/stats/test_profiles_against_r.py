@@ -15,6 +15,7 @@ from reference_cohorts import (
 
 from alsflow.nodes.stats.analyses import run_analyses
 from alsflow.nodes.stats.plan import parse_analyses
+from alsflow.nodes.stats.sample import Sample
 from alsflow.workflows.measures import catalogue
 
 EXACT, MIXED, EFFECT = 1e-6, 1e-5, 1e-4  # relative tolerances of the reference's README
@@ -288,3 +289,79 @@ def test_cluster_robust_errors_beside_the_mixed_model(taipei, shared_data):
         row = pick(taipei.tests, "t3_sides_sound", side_name(outcome), side_name(predictor))
         for stat, column in columns.items():
             assert close(float(row[column]), values[stat], EXACT), (name, stat)
+
+
+@pytest.fixture(scope="module")
+def visits(shared_data):
+    table = pd.read_csv(shared_data / "stats_reference" / "longitudinal.csv")
+    table["fa100"] = 100 * table["fa"]  # as in R
+    table["session_id"] = table.groupby("participant_id").cumcount().astype(str)
+    sample = Sample(table, reference="HC", site="site", factors=("sex",))
+    declared = parse_analyses(
+        [
+            {"name": "slopes", "kind": "longitudinal", "outcomes": ["fa100"], "test": "slope",
+             "covariates": ["age", "sex"]},
+            {"name": "levels", "kind": "longitudinal", "outcomes": ["fa100"],
+             "test": "intercept", "covariates": ["age", "sex"]},
+            {"name": "decline", "kind": "longitudinal", "outcomes": ["alsfrs_r"],
+             "people": "patients", "site": "none", "covariates": [], "test": "intercept"},
+        ]
+    )  # fmt: skip
+    return run_analyses(sample, declared, catalogue())
+
+
+@pytest.mark.parametrize(
+    ("source", "analysis", "term"),
+    [
+        ("C1_fa_ranslope_REML", "slopes", "months:groupALS"),
+        ("C1_fa_ranint_REML", "levels", "months:groupALS"),
+        ("C2_alsfrs_ranint_REML", "decline", "months"),
+    ],
+)
+def test_slopes_over_visits(reference, visits, source, analysis, term):
+    values = reference[(reference["analysis"] == source) & (reference["term"] == term)]
+    columns = {"estimate": "estimate", "se": "se", "t": "t", "p": "p", "df_satt": "df"}
+    row = visits.tests.set_index("analysis").loc[analysis]
+    assert compare(lambda value: row, values, columns, MIXED) == 5
+
+
+def test_classification_names_the_sites_that_were_left_out(shared_data, reference):
+    sample = calsnic(shared_data / "stats_reference")
+    declared = parse_analyses(
+        [
+            {
+                "name": "sites",
+                "kind": "classify",
+                "outcomes": ["fa_mrs_voxel", "md_mrs_voxel", "age"],
+            }
+        ]
+    )  # fmt: skip
+    found = run_analyses(sample, declared, catalogue())
+    row = found.tests.iloc[0]
+    values = reference[
+        (reference["analysis"] == "B9_leave_site_out") & (reference["outcome"] == "p_logit")
+    ].set_index("stat")["value"]
+    assert close(row["estimate"], values["auc"], EXACT)
+    assert close(row["sensitivity"], values["sens_at_.5"], EXACT)
+    assert close(row["specificity"], values["spec_at_.5"], EXACT)
+    assert list(found.tables["sites_sites"]["site"]) == sorted(sample.table["site"].unique())
+    assert len(found.tables["sites_predictions"]) == row["n"]
+
+
+def test_a_measure_of_sides_between_groups_has_a_variance_for_people(shared_data):
+    sample = taiwan(shared_data / "stats_reference")
+    declared = parse_analyses(
+        [
+            {
+                "name": "sides",
+                "kind": "groups",
+                "unit": "side",
+                "outcomes": ["family:tract_side_fa"],
+            }
+        ],
+    )
+    rows = run_analyses(sample, declared, catalogue()).tests
+    assert list(rows["n"]) == [142] * 3
+    assert (rows["df"] < 140).all()
+    assert not rows["pseudoreplicated"].any()
+    assert rows["model"].str.endswith("(1 | person)").all()

@@ -46,11 +46,26 @@ def test_area_and_variance_are_those_of_all_pairs():
 
 def test_limits_hold_the_true_area_as_often_as_they_say():
     """Normal markers one SD apart: the area is Phi(1 / sqrt 2)."""
-    rng, positive, held = np.random.default_rng(4), np.arange(70) < 30, 0
+    rng, positive, held = np.random.default_rng(4), np.arange(70) < 30, np.zeros(2)
     for _ in range(500):
         found = roc(rng.normal(size=70) + positive, positive, direction="high")
-        held += found.ci_low < 0.76025 < found.ci_high
-    assert 0.925 < held / 500 < 0.975  # MC error .01
+        held += [found.ci_low < 0.76025 < found.ci_high,
+                 found.logit_low < 0.76025 < found.logit_high]  # fmt: skip
+    assert (np.abs(held / 500 - 0.95) < 0.025).all()  # MC error .01
+
+
+def test_limits_on_the_logit_scale_at_high_areas():
+    values, positive = tied_sample()
+    found = roc(values + 2 * positive, positive, direction="high")
+    assert 0.85 < found.auc < 1
+    assert found.logit_low < found.ci_low
+    assert found.auc < found.logit_high < 1
+    odds = np.array([found.logit_low, found.auc, found.logit_high])
+    low, middle, high = np.log(odds / (1 - odds))
+    assert middle - low == pytest.approx(high - middle)
+    half = 1.959964 * found.se / (found.auc * (1 - found.auc))
+    assert middle - low == pytest.approx(half, rel=1e-6)
+    assert "too narrow" in found.notes[0]
 
 
 def test_direction_is_declared():
@@ -110,13 +125,13 @@ def test_cutoff_of_youden_is_the_best_of_all(direction):
     scores = {}
     for cutoff in [-np.inf, *(seen[:-1] + seen[1:]) / 2, np.inf]:
         at = accuracy_at(values, positive, cutoff, direction=direction)
-        scores[cutoff] = at.sensitivity.value + at.specificity.value - 1
+        scores[cutoff] = at.sensitivity.estimate + at.specificity.estimate - 1
     assert found.youden == pytest.approx(max(scores.values()))
     assert scores[found.value] == pytest.approx(found.youden)
     assert found.n_best == sum(np.isclose(list(scores.values()), found.youden))
     at = accuracy_at(values, positive, found.value, direction=direction)
-    assert at.sensitivity.value == pytest.approx(found.sensitivity)
-    assert at.specificity.value == pytest.approx(found.specificity)
+    assert at.sensitivity.estimate == pytest.approx(found.sensitivity)
+    assert at.specificity.estimate == pytest.approx(found.specificity)
 
 
 def test_of_equally_good_cutoffs_the_most_sensitive_is_taken():
@@ -138,14 +153,14 @@ def test_accuracy_counts():
     found = accuracy(called, positive)
     counts = found.true_positive, found.false_positive, found.true_negative, found.false_negative
     assert counts == (3, 1, 5, 1)
-    assert found.sensitivity.value == 0.75
-    assert found.specificity.value == pytest.approx(5 / 6)
-    assert found.accuracy.value == 0.8
+    assert found.sensitivity.estimate == 0.75
+    assert found.specificity.estimate == pytest.approx(5 / 6)
+    assert found.accuracy.estimate == 0.8
     assert found.balanced == pytest.approx((0.75 + 5 / 6) / 2)
     assert found.balanced_low < found.balanced < found.balanced_high
     nobody = accuracy(called[:4], positive[:4])
     assert nobody.specificity.total == 0
-    assert np.isnan([nobody.specificity.value, nobody.balanced, nobody.balanced_low]).all()
+    assert np.isnan([nobody.specificity.estimate, nobody.balanced, nobody.balanced_low]).all()
 
 
 def test_limits_of_balanced_accuracy_cover():
@@ -170,6 +185,12 @@ def test_comparison_is_that_of_the_differences_of_placements():
     assert found.se == pytest.approx(np.sqrt(size[0] / 18 + size[1] / 22))
     back = compare_rocs(second, first, positive, directions=("low", "high"))
     assert (back.z, back.p) == (pytest.approx(-found.z), pytest.approx(found.p))
+
+
+def test_a_constant_marker_is_not_compared():
+    values, positive = tied_sample()
+    with pytest.raises(NotEstimableError, match="the value is 2 for all 30 people"):
+        compare_rocs(values, np.full(30, 2.0), positive, directions=("high", "low"))
 
 
 def test_a_marker_is_as_good_as_itself():
@@ -201,6 +222,21 @@ def test_scanners_do_not_enter_the_area_within_sites():
     assert abs(roc(shifted, positive, direction="high").auc - found.auc) > 0.1
     with pytest.raises(NotEstimableError, match=r"no site has 2 people of both groups \(C\)"):
         within_site_auc(shifted[site == "C"], positive[site == "C"], ["C"] * 9, direction="high")
+
+
+def test_perfect_order_within_sites_has_a_limit():
+    """One site: the bound is a little wider than the exact one of `roc`."""
+    positive = np.array([1, 0, 1, 0, 1, 0, 0, 1, 0, 0] * 4, bool)
+    values, site = positive + np.arange(40) / 1000, np.repeat(["A", "B"], 20)
+    alone = within_site_auc(values, positive, ["A"] * 40, direction="high")
+    exact = roc(values, positive, direction="high")
+    assert exact.ci_low - 0.03 < alone.ci_low < exact.ci_low
+    both = within_site_auc(values + 9 * (site == "B"), positive, site, direction="high")
+    assert (both.auc, both.se, both.ci_high) == (1, 0, 1)
+    assert both.ci_low == pytest.approx(1 + np.log(0.025) * 12 / (2 * 8 * 12))
+    wrong_way = within_site_auc(values, positive, ["A"] * 40, direction="low")
+    assert (wrong_way.auc, wrong_way.ci_low) == (0, 0)
+    assert wrong_way.ci_high == pytest.approx(1 - alone.ci_low)
 
 
 def test_column_of_a_table():
