@@ -134,7 +134,7 @@ def analyse_slopes(table: pd.DataFrame, model: LongitudinalModel) -> Longitudina
     mixed, notes = _fit(rows, design, model)
     groups = _groups(design, model)
     slopes = {label: _slope_row(design, model, label) for label in groups}
-    levels = {label: _row_at(design, model, label, 0.0) for label in groups}
+    levels = {label: row_at(design, model, label, 0.0) for label in groups}
     people = person_slopes(rows, model.outcome, time=model.time, person=model.person)
     random = f"({model.time} | {model.person})" if mixed.random.covariance.size > 1 else ""
     return Longitudinal(
@@ -231,7 +231,7 @@ def _groups(design: Design, model: LongitudinalModel) -> list[str]:
     return [model.reference, *rest]
 
 
-def _row_at(design: Design, model: LongitudinalModel, group: str, time: float) -> Array:
+def row_at(design: Design, model: LongitudinalModel, group: str, time: float) -> Array:
     """(p,) weights of the mean of a group at a time, unweighted over other categories."""
     choices: dict[str, Sequence[object]] = {}
     for name, variable in design.variables.items():
@@ -244,7 +244,7 @@ def _row_at(design: Design, model: LongitudinalModel, group: str, time: float) -
 
 
 def _slope_row(design: Design, model: LongitudinalModel, group: str) -> Array:
-    return _row_at(design, model, group, 1.0) - _row_at(design, model, group, 0.0)
+    return row_at(design, model, group, 1.0) - row_at(design, model, group, 0.0)
 
 
 def _differences(mixed: MixedFit, rows: Mapping[str, Array], what: str) -> tuple[Estimate, ...]:

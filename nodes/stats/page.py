@@ -38,9 +38,11 @@ def significant(value: float, digits: int = DIGITS) -> str:
 
 
 def p_text(value: float) -> str:
-    """Format a p or q value: three decimals, never rounded to 0."""
+    """Format a p or q value: three decimals, never rounded to 0 or up to 1."""
     if pd.isna(value):
         return "n/a"
+    if 0.9995 <= value < 1:
+        return "> 0.999"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 

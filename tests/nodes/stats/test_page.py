@@ -99,7 +99,9 @@ def test_every_person_is_a_dot_at_the_right_height():
     sites = pd.Series(list("AABBC") * 4)
     measure = catalogue().describe("gmv_precentral_both_tiv")
     axes = strip(values, groups, sites, measure, ("control", "ALS")).axes[0]
-    dots = [line for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    dots = [
+        line for line in axes.lines if line.get_linestyle() == "None" and len(line.get_xdata())
+    ]
     drawn = {(round(x), float(y)) for line in dots for x, y in zip(*line.get_data(), strict=True)}
     assert drawn == {
         (int(group == "ALS"), value) for value, group in zip(values, groups, strict=True)
