@@ -20,7 +20,6 @@ import pandas as pd
 from alsflow.nodes.stats.effects import Q_FOUND
 from alsflow.nodes.stats.page import p_text, significant
 from alsflow.nodes.stats.plan import Analysis
-from alsflow.nodes.stats.published import Paper, find_table, in_papers_shape
 from alsflow.nodes.stats.registry import TESTED
 from alsflow.nodes.stats.tables import MISSING
 
@@ -208,6 +207,7 @@ FORMS: Mapping[str, Callable[[Row, Column], str]] = {
     "pair": _pair,
     "df": _df,
     "number": lambda row, c: significant(row.get(c.key, math.nan), c.digits),  # type: ignore[arg-type]
+    "fixed2": lambda row, c: fixed(row.get(c.key, math.nan), 2),  # type: ignore[arg-type]
     "fixed": lambda row, c: fixed(row.get(c.key, math.nan), c.digits),  # type: ignore[arg-type]
     "p": lambda row, c: p_text(row.get(c.key, math.nan)),  # type: ignore[arg-type]
     "interval": _interval,
@@ -567,47 +567,49 @@ def equals(text: str) -> str:
     return text if text[:1] in "<>" else f"= {text}"
 
 
-def beside_table(joined: pd.DataFrame, reference: str, title: str) -> PrintedTable:
+def beside_table(joined: pd.DataFrame, name: str, title: str) -> PrintedTable:
     """Published values beside those obtained.
 
     Parameters
     ----------
     joined : DataFrame
-        What `published.beside` returned.
-    reference : str
-        ``paper.table``.
-    title : str
-        Heading.
+        What `published.beside` or `replication.demographics_beside` returned.
+    name, title : str
+        Name of files, and heading.
     """
-    columns = [Column(key, key) for key in ("outcome", "predictor") if key in joined]
-    for statistic, words in STATISTICS.items():
-        form = "p" if statistic in ("p", "p_model") else "count" if statistic == "n" else "number"
+    words = [str(key) for key in joined.columns if key in ("row", "outcome", "predictor")]
+    columns = [Column(key, "variable" if key == "row" else key) for key in words]
+    statistics = [
+        key.partition("_")[2] for key in map(str, joined.columns) if key.startswith("published_")
+    ]
+    for statistic in dict.fromkeys([*statistics, "n"]):
+        heading = _literal(STATISTICS.get(statistic, statistic))
         for prefix, source in SOURCES.items():
-            key = f"{prefix}_{statistic}"
-            if key in joined:
-                printed = prefix == "published"
-                columns.append(Column(key, f"{words}, {source}", "text" if printed else form))
-    columns.append(Column("verdict", "verdict"))
-    name = "published_" + reference.replace(".", "_")
-    return print_rows(joined.to_dict("records"), columns, name, title)
+            if (key := f"{prefix}_{statistic}") in joined:
+                form = _beside_form(statistic, joined[key])
+                columns.append(Column(key, f"{heading}, {source}", form))
+    columns += [Column("verdict", "verdict")] if "verdict" in joined else []
+    table = print_rows(joined.to_dict("records"), columns, name, title)
+    blank = tuple(
+        replace(row, cells=tuple("" if cell == NA else cell for cell in row.cells))
+        for row in table.rows
+    )
+    keep = (*words, "verdict")
+    is_words = tuple(label in keep or label == "variable" for label in table.head)
+    return replace(table, rows=blank, words=is_words)
 
 
-def shaped_tables(
-    joined: pd.DataFrame, papers: Mapping[str, Paper], reference: str
-) -> list[PrintedTable]:
-    """The same in the shape of the paper: what is printed there, then what was obtained."""
-    paper, table = find_table(papers, reference)
-    found = []
-    for which, words in SOURCES.items():
-        if which != "published" and f"{which}_p" not in joined:
-            continue
-        shaped = in_papers_shape(joined, paper, table, which)
-        columns = [Column(str(name), _literal(str(name))) for name in shaped.columns]
-        name = f"{reference.replace('.', '_')}_{which}"
-        found.append(
-            print_rows(shaped.to_dict("records"), columns, name, f"{table.title}: {words}")
-        )
-    return found
+def _beside_form(statistic: str, values: pd.Series) -> str:
+    """Form of one column of published or obtained values."""
+    if any(isinstance(value, str) for value in values):
+        return "text"
+    return {"p": "p", "p_model": "p", "n": "count", "t": "fixed2"}.get(statistic, "number")
+
+
+def plain_table(frame: pd.DataFrame, name: str, title: str) -> PrintedTable:
+    """Table that is text already."""
+    columns = [Column(str(key), _literal(str(key))) for key in frame.columns]
+    return print_rows(frame.to_dict("records"), columns, name, title)
 
 
 def labelled(rows: pd.DataFrame, tests: pd.DataFrame, analysis: str) -> list[dict[Any, Any]]:
