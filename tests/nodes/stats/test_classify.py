@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from alsflow.nodes.errors import BadInputError
+from alsflow.nodes.stats import classify as module
 from alsflow.nodes.stats.classify import (
     Recipe,
     _area_of_pools,
@@ -168,6 +169,23 @@ def test_the_area_that_is_permuted_is_that_within_sites():
     assert same == pytest.approx(found.within_site.auc, rel=1e-12)
     lonely = rows[rows["site"].isin(["D", "E"])]
     assert [len(pool) for pool in _pools(lonely)] == [12]
+
+
+def test_groups_are_permuted_within_site_and_fold(monkeypatch):
+    seen, fit = [], module._out_of_fold
+
+    def spy(prepared, truth, recipe):
+        seen.append(truth)
+        return fit(prepared, truth, recipe)
+
+    monkeypatch.setattr(module, "_out_of_fold", spy)
+    table, rng = cohort(np.random.default_rng(19), 0.5), np.random.default_rng(1)
+    found = classify(table, FEATURES, **KIND, scheme="kfold", rng=rng, permutations=9).predictions
+    cells = [found["site"].to_numpy(), found["fold"].to_numpy()]
+    counts = [pd.Series(truth).groupby(cells).sum() for truth in seen]
+    assert len(seen) == 10
+    assert all((count == counts[0]).all() for count in counts)
+    assert len({truth.tobytes() for truth in seen}) == 10
 
 
 def test_the_seed_decides():

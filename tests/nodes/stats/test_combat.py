@@ -199,3 +199,13 @@ def test_site_factor_and_combat_side_by_side():
     )
     assert plain == pytest.approx(0.6, abs=0.15)
     assert harmonised == pytest.approx(0.6, abs=0.15)
+    complete = whole.dropna()
+    kept = complete[["group", "age"]]
+    clean = fit_combat(complete[list(table)], site, kept).transform(complete, site, kept)
+    again = combat_sensitivity(
+        clean.join(complete[["group", "age", "site"]]), list(table), group="group", case="ALS",
+        reference="HC", covariates=["age"],
+    )  # fmt: skip
+    for row, other in zip(rows, again, strict=True):
+        assert row.combat.p == pytest.approx(other.site_factor.p)
+        assert row.combat.p != pytest.approx(row.site_factor.p)
