@@ -14,6 +14,7 @@ import pandas as pd
 from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, isdefined, traits
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
+from alsflow.interfaces.tables import read_any_table
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.report.spectroscopy_voxel import overlap_caption
 from alsflow.nodes.stats.attrition import attrition_table, missing_per_site
@@ -220,7 +221,7 @@ class FitModels(CodedInterface):
         catalogue = _catalogue(given.measures_file)
         columns = Columns(given.group, given.reference, given.site, tuple(given.covariates))
         levels = read_levels(given.participants_json) if given.participants_json else {}
-        raw = read_table(given.participants_file)
+        raw = read_any_table(given.participants_file)
         people = clean_people(_only(raw, given.people), columns, levels)
         features = read_numbers(
             given.features_file,
@@ -456,6 +457,7 @@ class _DescribeColumnsInputSpec(CodedInputSpec):
     columns_file = File(exists=True, mandatory=True, desc="what columns mean, TOML")
     measures_file = File(exists=True, mandatory=True, desc="catalogue of measures, TOML")
     wide_file = File(exists=True, mandatory=True, desc="features_wide.tsv")
+    tests_file = File(exists=True, mandatory=True, desc="tests.tsv")
     summary_file = File(exists=True, mandatory=True, desc="labels, coding and notes, JSON")
 
 
@@ -486,6 +488,8 @@ class DescribeColumns(CodedInterface):
                 ("design", "design"), ("excluded", "excluded"), ("attrition", "attrition"),
             )
         }  # fmt: skip
+        tested = read_table(self.inputs.tests_file).columns
+        columns["tests"] = {name: columns["tests"][name] for name in tested}
         for name in read_table(self.inputs.wide_file).columns[2:]:
             measure = catalogue.describe(name)
             columns["wide"][name] = {"Description": measure.description, "Units": measure.unit}
@@ -505,20 +509,24 @@ AT_ROOT = (
     "features_wide.tsv",
     "features_wide.json",
     "group.html",
+    "analyses.html",
 )
 
 
-def delivered_name(path: str | Path) -> str:
+def delivered_name(path: str | Path, below: str = "group") -> str:
     """Where a file of the group level goes, below the output folder."""
     name = Path(path).name
     if name in AT_ROOT:
         return name
-    return f"group/figures/{name}" if name.endswith(".png") else f"group/{name}"
+    if name.startswith("table-"):
+        return f"{below}/tables/{name}"
+    return f"{below}/figures/{name}" if name.endswith(".png") else f"{below}/{name}"
 
 
 class _DeliverInputSpec(CodedInputSpec):
     in_files = traits.List(File(exists=True), mandatory=True, desc="results of the group level")
     out_folder = traits.Str(mandatory=True, desc="output folder of the run")
+    below = traits.Str("group", usedefault=True, desc="folder in it")
 
 
 class _DeliverOutputSpec(TraitedSpec):
@@ -533,14 +541,15 @@ class Deliver(CodedInterface):
     _code = (parse_table,)
 
     def _run_interface(self, runtime):
-        folder = Path(self.inputs.out_folder)
-        targets = [folder / delivered_name(path) for path in self.inputs.in_files]
+        folder, below = Path(self.inputs.out_folder), self.inputs.below
+        targets = [folder / delivered_name(path, below) for path in self.inputs.in_files]
         for source, target in zip(self.inputs.in_files, targets, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(f".{os.getpid()}.{target.name}")
             shutil.copyfile(source, partial)
             os.replace(partial, target)
-        ours = {*folder.glob("group/figures/*.png"), *folder.glob("group/desc-voxel_overlap.*")}
+        patterns = ("figures/*.png", "tables/table-*", "desc-voxel_overlap.*")
+        ours = {path for pattern in patterns for path in folder.glob(f"{below}/{pattern}")}
         for old in ours - set(targets):
             old.unlink()
         self._results["out_files"] = [str(target) for target in targets]

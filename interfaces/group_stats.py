@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -714,3 +715,40 @@ CAPTIONS = {
 
 def _caption(path: Path) -> str:
     return CAPTIONS[path.stem.split("-")[1]]
+
+
+# --------------------------------------------------------------------------- columns
+
+
+class _DescribeTablesInputSpec(CodedInputSpec):
+    table_files = traits.List(File(exists=True), mandatory=True, desc="tables, TSV")
+    columns_file = File(exists=True, mandatory=True, desc="what columns mean, TOML")
+    measures_file = File(exists=True, mandatory=True, desc="catalogue of measures, TOML")
+
+
+class _DescribeTablesOutputSpec(TraitedSpec):
+    json_files = OutputMultiPath(File(exists=True), desc="columns of each table")
+
+
+class DescribeTables(CodedInterface):
+    """Write the JSON beside tables of the analyses: what each column means."""
+
+    input_spec = _DescribeTablesInputSpec
+    output_spec = _DescribeTablesOutputSpec
+    _code = (_catalogue,)
+
+    def _run_interface(self, runtime):
+        declared = tomllib.loads(Path(self.inputs.columns_file).read_text(encoding="utf-8"))
+        catalogue = _catalogue(self.inputs.measures_file)
+        paths = []
+        for table in map(Path, self.inputs.table_files):
+            known = declared[table.stem]
+            columns = {
+                name: {"Description": known.get(name) or catalogue.describe(name).description}
+                for name in read_table(table).columns
+            }
+            path = Path(runtime.cwd) / f"{table.stem}.json"
+            text = json.dumps(columns, indent=2, ensure_ascii=False) + "\n"
+            paths.append(write_text(path, text))
+        self._results["json_files"] = paths
+        return runtime

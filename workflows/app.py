@@ -156,6 +156,8 @@ def run_group(settings: Settings, dry_run: bool) -> int:
             exits.INPUT_MISSING,
             f"{settings.output_dir} holds no results of people; run the participant level first.",
         )
+    with _usage():
+        import_module("alsflow.workflows.analyses").check_analyses(settings)
     validate(settings, (), ())
     if dry_run:
         count = len(list(settings.output_dir.rglob("*_measures.tsv")))

@@ -23,6 +23,8 @@ from alsflow.interfaces.mrs_voxel import OverlapVoxels
 from alsflow.interfaces.report_mrs import DrawOverlap
 from alsflow.interfaces.template import template_file
 from alsflow.nodes.errors import BadInputError
+from alsflow.workflows import analyses
+from alsflow.workflows.analyses import init_analyses_wf
 from alsflow.workflows.measures import MEASURES_FILE
 from alsflow.workflows.settings import Settings
 
@@ -42,13 +44,15 @@ OVERLAP = ("group/desc-voxel_overlap.nii.gz", "group/desc-voxel_overlap.json")
 
 def requested_group(settings: Settings) -> dict[str, Path]:
     """Files that the group level must have written to be done, by their name."""
-    names = (*PRODUCTS, *OVERLAP) if _voxels(settings) else PRODUCTS
+    names = [*PRODUCTS]
+    names += OVERLAP if _voxels(settings) else ()
+    names += analyses.PRODUCTS if settings.analysis else ()
     return {name: settings.output_dir / name for name in names}
 
 
 def withdraw_group(settings: Settings) -> None:
     """Remove an older result, so that nobody reads it as that of a run that failed since."""
-    for name in (*PRODUCTS, *OVERLAP):
+    for name in (*PRODUCTS, *OVERLAP, *analyses.PRODUCTS):
         (settings.output_dir / name).unlink(missing_ok=True)
 
 
@@ -139,6 +143,11 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
         (describe, products, [("attrition_json", "in17")]),
         (products, deliver, [("out", "in_files")]),
     ])  # fmt: skip
+    workflow.connect(fit, "tests_file", describe, "tests_file")
+    if settings.analysis:
+        states = {"unusable": unusable, "absent": absent}
+        analyses_wf = init_analyses_wf(settings, participants, states)
+        workflow.connect(collect, "features_file", analyses_wf, "inputnode.features_file")
     if voxels := _voxels(settings):
         _add_overlap(workflow, voxels, settings.output_dir.resolve())
     return workflow
