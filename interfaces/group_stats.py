@@ -620,7 +620,7 @@ def results_text(told: Iterable[Paragraph]) -> str:
 
 
 class _WriteAnalysesInputSpec(_PrintTablesInputSpec):
-    figure_files = traits.List(File(exists=True), mandatory=True, desc="figures, PNG")
+    figure_files = traits.List(File(exists=True), [], usedefault=True, desc="figures, PNG")
     template_file = File(exists=True, mandatory=True, desc="Jinja template of the sections")
     version = traits.Str(mandatory=True, desc="version of this program")
 

@@ -104,8 +104,8 @@ def ask_classify(
         return refused(row, problem)
     row |= _area(found.roc) | {
         "test": question.analysis.test,
-        "sensitivity": found.accuracy.sensitivity.value,
-        "specificity": found.accuracy.specificity.value,
+        "sensitivity": found.accuracy.sensitivity.estimate,
+        "specificity": found.accuracy.specificity.estimate,
         "model": found.model,
     }
     return Answer(
@@ -128,8 +128,8 @@ def _site_table(found: Classification) -> pd.DataFrame:
                 "auc": area.auc if area else float("nan"),
                 "ci_low": area.ci_low if area else float("nan"),
                 "ci_high": area.ci_high if area else float("nan"),
-                "sensitivity": site.accuracy.sensitivity.value,
-                "specificity": site.accuracy.specificity.value,
+                "sensitivity": site.accuracy.sensitivity.estimate,
+                "specificity": site.accuracy.specificity.estimate,
                 "reason": site.reason or MISSING,
             }
         )
