@@ -59,10 +59,12 @@ from alsflow.nodes.stats.plotted import (
 from alsflow.nodes.stats.printed import (
     R_NAMES,
     REPRODUCES,
+    PrintedTable,
     levels_of,
     to_csv,
     to_html,
     to_latex,
+    with_minus,
 )
 from alsflow.nodes.stats.published import parse_paper
 from alsflow.nodes.stats.registry import COUNTS, NUMBERS, TESTED, Registry
@@ -71,19 +73,23 @@ from alsflow.nodes.stats.replication import replication_tables
 from alsflow.nodes.stats.results import (
     Results,
     attrition_printed,
+    behind,
     columns_drawn,
     from_plain_analysis,
     paper_tables,
+    paragraphs_of,
+    parts_of,
     pictured,
-    tables_of,
+    results_tables,
     to_plain_analysis,
 )
 from alsflow.nodes.stats.sample import Sample, sample_of
 from alsflow.nodes.stats.sample import why_missing as why_unknown
-from alsflow.nodes.stats.sentences import Paragraph, paragraphs
+from alsflow.nodes.stats.sentences import Paragraph
 from alsflow.nodes.stats.tables import MISSING, Meanings, format_table
 
-PANELS = 9  # most panels of one figure: the tests with the smallest p
+BEYOND = ("forest", "curves")  # figures with words outside their axes
+PANELS = 6  # most panels of one figure: the tests with the smallest p
 FOREST_ROWS = 36  # most rows of one forest plot
 CURVES = 6  # most ROC curves in one figure
 REASONS_SHOWN = 3
@@ -401,7 +407,7 @@ class DrawStatistics(CodedInterface):
 
     input_spec = _DrawStatisticsInputSpec
     output_spec = _DrawStatisticsOutputSpec
-    _code = (forest, from_plain, tables_of)
+    _code = (forest, from_plain, results_tables)
 
     def _run_interface(self, runtime):
         results = read_results(self.inputs)
@@ -415,7 +421,8 @@ class DrawStatistics(CodedInterface):
             drawing = _Drawing(results, analysis, own, rows, summary)
             for name, figure in drawing.figures().items():
                 path = Path(runtime.cwd) / f"{analysis.name}-{name}.png"
-                figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
+                tight = "tight" if name.startswith(BEYOND) else None  # draws twice
+                figure.savefig(path, bbox_inches=tight, metadata={"Software": None})
                 paths.append(str(path))
         self._results["figure_files"] = paths
         return runtime
@@ -585,12 +592,14 @@ class PrintTables(CodedInterface):
 
     input_spec = _PrintTablesInputSpec
     output_spec = _PrintTablesOutputSpec
-    _code = (tables_of, to_html, paragraphs)
+    _code = (results_tables, to_html)
 
     def _run_interface(self, runtime):
         results = read_results(self.inputs)
         folder = Path(runtime.cwd)
-        printed = [t for one in results.analyses for t in tables_of(results, one).values()]
+        printed = []
+        for one in results.analyses:
+            printed += [*results_tables(results, one), *behind(results, one).values()]
         printed += paper_tables(results)
         printed.append(attrition_printed(read_attrition(self.inputs.attrition_file),
                                          results.catalogue))  # fmt: skip
@@ -601,8 +610,8 @@ class PrintTables(CodedInterface):
                 write_text(folder / f"table-{table.name}.{ending}", write(table))
                 for table in printed
             ]
-        told = paragraphs(results.tests, results.analyses, results.groups)
-        self._results["text_file"] = write_text(folder / "results.md", results_text(told))
+        told = [results_text(one, paragraphs_of(results, one)) for one in results.analyses]
+        self._results["text_file"] = write_text(folder / "results.md", "\n".join(told))
         return runtime
 
 
@@ -611,9 +620,13 @@ def read_attrition(path: str) -> pd.DataFrame:
     return read_numbers(path, ("family", "stream", "site", "group", "reasons"))
 
 
-def results_text(told: Iterable[Paragraph]) -> str:
-    """Paragraphs of all analyses, Markdown."""
-    return "\n".join(f"## {one.title}\n\n{one.text}\n" for one in told)
+def results_text(analysis: Analysis, told: Iterable[Paragraph]) -> str:
+    """Paragraphs of one analysis, Markdown."""
+    lines = [f"## {analysis.title}", ""]
+    for one in told:
+        lines += [f"### {one.title}", ""] if one.title else []
+        lines += [one.text, ""]
+    return "\n".join(lines)
 
 
 # --------------------------------------------------------------------------- page
@@ -635,17 +648,15 @@ class WriteAnalyses(CodedInterface):
 
     input_spec = _WriteAnalysesInputSpec
     output_spec = _WriteAnalysesOutputSpec
-    _code = (tables_of, to_html, paragraphs, render)
+    _code = (results_tables, to_html, render)
 
     def _run_interface(self, runtime):
         given = self.inputs
         results = read_results(given)
         summary = read_json(given.summary_file)
-        told = {p.analysis: p for p in
-                paragraphs(results.tests, results.analyses, results.groups)}  # fmt: skip
         values = {
             "analyses": [
-                _section(results, one, told[one.name], given.figure_files)
+                _section(results, one, [Path(path) for path in given.figure_files])
                 for one in results.analyses
             ],
             "papers": [(table.title, to_html(table)) for table in paper_tables(results)],
@@ -667,29 +678,52 @@ class WriteAnalyses(CodedInterface):
         return runtime
 
 
-def _section(
-    results: Results, analysis: Analysis, told: Paragraph, figures: Iterable[str]
-) -> dict[str, Any]:
+def _section(results: Results, analysis: Analysis, figures: Sequence[Path]) -> dict[str, Any]:
     """What the page shows of one analysis."""
-    tables = tables_of(results, analysis)
     own = results.tests[results.tests["analysis"] == analysis.name]
+    pictures = [path for path in figures if path.name.startswith(f"{analysis.name}-")]
+    printed = results_tables(results, analysis)
     mark = ""
     if analysis.mode == "paper":
-        mark = next((row.remark for row in tables["results"].rows if row.remark), REPRODUCES)
-    pictures = [Path(path) for path in figures if Path(path).name.startswith(f"{analysis.name}-")]
+        remarks = [remark for table in printed for remark in table.remarks]
+        mark = remarks[0] if remarks else REPRODUCES
     notes = [note for cell in own["notes"] if cell != MISSING for note in cell.split("; ")]
     return {
         "name": analysis.name,
         "title": analysis.title,
         "mark": mark,
         "sound": analysis.sound,
-        "sentences": [sentence.text for sentence in told.sentences],
-        "table": to_html(tables.pop("results")),
-        "behind": [(_behind(name), to_html(table)) for name, table in tables.items()],
-        "figures": [(_caption(path), data_uri(path.read_bytes())) for path in pictures],
+        "parts": _parts(results, analysis, printed, pictures),
+        "behind": [
+            (_behind(name), to_html(table)) for name, table in behind(results, analysis).items()
+        ],
         "notes": list(dict.fromkeys(notes)),
-        "tested": int((own["status"] == TESTED).sum()),
     }
+
+
+def _parts(
+    results: Results,
+    analysis: Analysis,
+    printed: Sequence[PrintedTable],
+    pictures: Sequence[Path],
+) -> list[dict[str, Any]]:
+    """Families of one analysis: title, sentences, table, figures."""
+    parts = parts_of(results, analysis)
+    known = results.catalogue.families
+    found = []
+    told = paragraphs_of(results, analysis)
+    for (family, words), table, one in zip(parts, printed, told, strict=True):
+        mine = [path for path in pictures if not family or path.stem.split("-")[2:3] == [family]]
+        found.append(
+            {
+                "title": words,
+                "open": not family or (family in known and known[family].primary),
+                "sentences": [with_minus(sentence.text) for sentence in one.sentences],
+                "table": to_html(table),
+                "figures": [(_caption(path), data_uri(path.read_bytes())) for path in mine],
+            }
+        )
+    return found
 
 
 BEHIND = {

@@ -35,7 +35,7 @@ TITLE_WIDTH = 58  # characters
 PANEL_WIDTH = 40  # characters of the title of a panel
 LABEL_WIDTH = 46  # characters of the name of a row
 SEED = 1  # the jitter only separates dots; it is the same in every run
-DPI = 110
+DPI = 100
 TESTED = "tested"
 EFFECT_NAMES = {
     "hedges_g": "Hedges' g",

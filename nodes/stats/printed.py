@@ -398,7 +398,10 @@ def levels_of(analysis: Analysis, groups: tuple[str, str]) -> tuple[str, str]:
 
 
 def analysis_table(
-    tests: pd.DataFrame, analysis: Analysis, groups: tuple[str, str]
+    tests: pd.DataFrame,
+    analysis: Analysis,
+    groups: tuple[str, str],
+    part: tuple[str, str] = ("", ""),
 ) -> PrintedTable:
     """Results of one analysis.
 
@@ -410,12 +413,18 @@ def analysis_table(
         Whose rows to print.
     groups : pair of str
         Labels of case and reference.
+    part : pair of str
+        A family and its title, where the analysis has several; empty for all rows.
     """
-    rows = tests[tests["analysis"] == analysis.name].to_dict("records")
+    own = tests[tests["analysis"] == analysis.name]
+    family, words = part
+    rows = (own[own["family"] == family] if family else own).to_dict("records")
     case, reference = levels_of(analysis, groups)
     names = {"case": case, "reference": reference}
+    name = f"{analysis.name}-{family}" if family else analysis.name
+    title = f"{analysis.title}: {words}" if family else analysis.title
     return print_rows(
-        rows, columns_of(analysis), analysis.name, analysis.title, names=names,
+        rows, columns_of(analysis), name, title, names=names,
         notes=table_notes(rows, analysis, (case, reference)),
     )  # fmt: skip
 
@@ -446,7 +455,7 @@ def table_notes(
     notes += [f"Model: {model}." for model in models_of(tested)]
     families = list(dict.fromkeys(str(row["family"]) for row in tested))
     if analysis.kind not in ("demographics", "classify") and tested:
-        several = "of each measure" if len(families) > 1 else families[0]
+        several = "of each measure" if len(families) > 1 else f"'{families[0]}'"
         notes.append(CORRECTIONS[analysis.correction].format(family=several))
     return tuple(notes)
 
@@ -664,7 +673,10 @@ def _class(words: bool) -> str:
 def _html_row(row: PrintedRow, table: PrintedTable) -> str:
     style = "found" if row.found else "refused" if row.reason else ""
     kept = _before_reason(row)
-    cells = [html.escape(_minus(cell)) for cell in row.cells[:kept]]
+    cells = [
+        html.escape(with_minus(cell)) if words else _unbroken(html.escape(with_minus(cell)))
+        for cell, words in zip(row.cells[:kept], table.words, strict=False)
+    ]
     if row.remark:
         cells[0] += f"<sup>{DAGGER}</sup>"
     text = [f'<th class="text" scope="row">{cells[0]}</th>']
@@ -680,6 +692,11 @@ def _html_row(row: PrintedRow, table: PrintedTable) -> str:
     return f"<tr{f' class={chr(34)}{style}{chr(34)}' if style else ''}>{''.join(text)}</tr>"
 
 
+def _unbroken(text: str) -> str:
+    """Numbers that break between lines only before a parenthesis and after ``to``."""
+    return re.sub(r"(?<!to) (?!\()", "&nbsp;", text)
+
+
 def _before_reason(row: PrintedRow) -> int:
     """Number of cells before the reason of a row that was not tested."""
     if not row.reason:
@@ -688,7 +705,7 @@ def _before_reason(row: PrintedRow) -> int:
     return max(1, min(filled, len(row.cells) - 1))
 
 
-def _minus(text: str) -> str:
+def with_minus(text: str) -> str:
     """Text with a minus sign in place of the hyphen before numbers."""
     return re.sub(r"(?<![\w.])-(?=[\d.])", "\u2212", text)
 
@@ -704,7 +721,7 @@ TEX = {
 
 def escape_tex(text: str) -> str:
     """Text that LaTeX prints as it is."""
-    return "".join(TEX.get(letter, letter) for letter in _minus(text))
+    return "".join(TEX.get(letter, letter) for letter in with_minus(text))
 
 
 def to_latex(table: PrintedTable) -> str:

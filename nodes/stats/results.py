@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import pandas as pd
@@ -28,6 +28,7 @@ from alsflow.nodes.stats.printed import (
     print_rows,
 )
 from alsflow.nodes.stats.registry import TESTED
+from alsflow.nodes.stats.sentences import Paragraph, paragraph
 
 CHECKED = ("shapiro_p", "levene_p", "breusch_pagan_p", "max_vif", "max_cook")
 INTERCEPT = "intercept"
@@ -68,22 +69,52 @@ def from_plain_analysis(entry: Mapping[str, Any]) -> Analysis:
     return Analysis(**frozen)
 
 
-def tables_of(results: Results, analysis: Analysis) -> dict[str, PrintedTable]:
-    """Tables of one analysis: its results, then what is behind them.
+def parts_of(results: Results, analysis: Analysis) -> list[tuple[str, str]]:
+    """Families of an analysis and their titles, primary ones first; one empty part if it has one.
+
+    Returns
+    -------
+    parts : list of (family, title)
+    """
+    own = results.tests.loc[results.tests["analysis"] == analysis.name, "family"]
+    families = list(dict.fromkeys(own))
+    if len(families) < 2:
+        return [("", "")]
+    known = results.catalogue.families
+    order = sorted(families, key=lambda name: not (name in known and known[name].primary))
+    return [(name, known[name].title if name in known else name) for name in order]
+
+
+def results_tables(results: Results, analysis: Analysis) -> list[PrintedTable]:
+    """Results of one analysis, a table for each of `parts_of`."""
+    described = results.tables.get(f"{analysis.name}_demographics")
+    if described is not None and len(described):
+        labels = {str(name): results.label(str(name)) for name in described["variable"]}
+        return [demographics_table(described, analysis, results.groups, labels)]
+    return [
+        analysis_table(results.tests, analysis, results.groups, part)
+        for part in parts_of(results, analysis)
+    ]
+
+
+def paragraphs_of(results: Results, analysis: Analysis) -> list[Paragraph]:
+    """What to say of one analysis, a paragraph for each of `parts_of`."""
+    return [
+        replace(paragraph(results.tests, analysis, results.groups, family), title=words)
+        for family, words in parts_of(results, analysis)
+    ]
+
+
+def behind(results: Results, analysis: Analysis) -> dict[str, PrintedTable]:
+    """Tables of what is behind the results of one analysis.
 
     Returns
     -------
     tables : dict
-        ``results``, and where there are any ``checks`` (assumptions), ``terms``, ``means`` and
-        further tables of that kind of analysis.
+        Where there are any ``checks`` (assumptions), ``terms``, ``means`` and further tables of
+        that kind of analysis.
     """
     found: dict[str, PrintedTable] = {}
-    described = results.tables.get(f"{analysis.name}_demographics")
-    if described is not None and len(described):
-        labels = {str(name): results.label(str(name)) for name in described["variable"]}
-        found["results"] = demographics_table(described, analysis, results.groups, labels)
-    else:
-        found["results"] = analysis_table(results.tests, analysis, results.groups)
     own = results.tests[results.tests["analysis"] == analysis.name]
     checked = own[(own["status"] == TESTED) & own[list(CHECKED)].notna().any(axis=1)]
     if len(checked):

@@ -73,7 +73,9 @@ class Paragraph:
         return " ".join(sentence.text for sentence in self.sentences)
 
 
-def paragraph(tests: pd.DataFrame, analysis: Analysis, groups: tuple[str, str]) -> Paragraph:
+def paragraph(
+    tests: pd.DataFrame, analysis: Analysis, groups: tuple[str, str], family: str = ""
+) -> Paragraph:
     """Sentences on one analysis.
 
     Parameters
@@ -84,6 +86,8 @@ def paragraph(tests: pd.DataFrame, analysis: Analysis, groups: tuple[str, str]) 
         Whose rows to tell.
     groups : pair of str
         Labels of case and reference.
+    family : str
+        Only its rows; all where empty.
 
     Returns
     -------
@@ -91,7 +95,8 @@ def paragraph(tests: pd.DataFrame, analysis: Analysis, groups: tuple[str, str]) 
         How it was tested, each result below the limit (the first `MOST` by p), how many others
         were tested, what could not be tested and why, who is missing and why.
     """
-    rows = tests[tests["analysis"] == analysis.name].to_dict("records")
+    own = tests[tests["analysis"] == analysis.name]
+    rows = (own[own["family"] == family] if family else own).to_dict("records")
     tested = [row for row in rows if row["status"] == TESTED]
     found = sorted((row for row in tested if is_found(row)), key=lambda row: float(row["p"]))
     levels = levels_of(analysis, groups)
