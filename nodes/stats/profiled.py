@@ -123,7 +123,7 @@ def profile(sums: Sums, theta: Array) -> Profile:
     solved = np.linalg.solve(inner, right)
     p = sums.p
     both = sums.total - right.reshape(-1, p + 1).T @ solved.reshape(-1, p + 1)
-    fixed = np.linalg.solve(both[:p, :p], both[:p, p])
+    fixed = np.asarray(np.linalg.solve(both[:p, :p], both[:p, p]), dtype=np.float64)
     return Profile(
         fixed=fixed,
         inner=both[:p, :p],
