@@ -362,6 +362,7 @@ def _run(arguments: argparse.Namespace) -> int:
             mapping=_absolute(settings.mrs.mapping),
             basis=_absolute(settings.mrs.basis),
         ),
+        group=replace(settings.group, participants=_absolute(settings.group.participants)),
     )
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)

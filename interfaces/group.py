@@ -14,11 +14,12 @@ import pandas as pd
 from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, isdefined, traits
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
-from alsflow.interfaces.tables import read_any_table
+from alsflow.interfaces.tables import read_any_table, read_meanings
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.report.spectroscopy_voxel import overlap_caption
 from alsflow.nodes.stats.attrition import attrition_table, missing_per_site
 from alsflow.nodes.stats.catalogue import Catalogue, parse_catalogue
+from alsflow.nodes.stats.cohort import build_cohort
 from alsflow.nodes.stats.effects import Q_FOUND
 from alsflow.nodes.stats.features import (
     Source,
@@ -31,9 +32,17 @@ from alsflow.nodes.stats.features import (
 )
 from alsflow.nodes.stats.figures import forest, strip
 from alsflow.nodes.stats.group import analysed, fit_measures
+from alsflow.nodes.stats.joining import Options
 from alsflow.nodes.stats.page import data_uri, missing_list, render, sections, single_notes
-from alsflow.nodes.stats.participants import Columns, clean_people
-from alsflow.nodes.stats.tables import MISSING, format_table, is_missing, number, parse_table
+from alsflow.nodes.stats.participants import Columns, People
+from alsflow.nodes.stats.tables import (
+    MISSING,
+    Meanings,
+    format_table,
+    is_missing,
+    number,
+    parse_table,
+)
 
 TABLE_NAME = re.compile(
     r"(?P<sub>sub-[^_]+)(?:_(?P<ses>ses-[^_]+))?(?:_.+)?_desc-(?P<stream>[^_]+)_measures\.tsv"
@@ -195,6 +204,8 @@ class _FitModelsInputSpec(CodedInputSpec):
     reference = traits.Str(mandatory=True, desc="label of the reference group")
     site = traits.Str(desc="column of the sites; empty for one centre")
     covariates = traits.List(traits.Str, desc="further columns of the model")
+    columns = traits.Dict(traits.Str, traits.Str, desc="our names of columns to those in tables")
+    dedupe = traits.Enum("error", "exact", usedefault=True, desc="what becomes of equal rows")
 
 
 class _FitModelsOutputSpec(TraitedSpec):
@@ -212,7 +223,7 @@ class FitModels(CodedInterface):
     input_spec = _FitModelsInputSpec
     output_spec = _FitModelsOutputSpec
     _code = (
-        clean_people, fit_measures, analysed, first_sessions, why_missing, implausible,
+        build_cohort, fit_measures, analysed, first_sessions, why_missing, implausible,
         attrition_table, missing_per_site,
     )  # fmt: skip
 
@@ -220,9 +231,7 @@ class FitModels(CodedInterface):
         given = self.inputs
         catalogue = _catalogue(given.measures_file)
         columns = Columns(given.group, given.reference, given.site, tuple(given.covariates))
-        levels = read_levels(given.participants_json) if given.participants_json else {}
-        raw = read_any_table(given.participants_file)
-        people = clean_people(_only(raw, given.people), columns, levels)
+        people = self._people(columns)
         features = read_numbers(
             given.features_file,
             ("participant_id", "session_id", "measure", "unit", "qc", "reason"),
@@ -253,6 +262,17 @@ class FitModels(CodedInterface):
         }  # fmt: skip
         self._write(Path(runtime.cwd), tables, summary)
         return runtime
+
+    def _people(self, columns: Columns) -> People:
+        given = self.inputs
+        sidecar = given.participants_json
+        options = Options(
+            mapping=dict(given.columns) if isdefined(given.columns) else {},
+            dedupe=given.dedupe,
+            meanings=read_meanings(sidecar) if isdefined(sidecar) else Meanings(),
+        )
+        raw = _only(read_any_table(given.participants_file), given.people)
+        return build_cohort(raw, None, None, None, columns, options).people()
 
     def _write(self, folder: Path, tables: Mapping[str, pd.DataFrame], summary: Mapping) -> None:
         for name, table in tables.items():

@@ -654,11 +654,10 @@ class WriteAnalyses(CodedInterface):
         given = self.inputs
         results = read_results(given)
         summary = read_json(given.summary_file)
+        given_figures = given.figure_files if isdefined(given.figure_files) else []
+        figures = [Path(path) for path in given_figures]
         values = {
-            "analyses": [
-                _section(results, one, [Path(path) for path in given.figure_files])
-                for one in results.analyses
-            ],
+            "analyses": [_section(results, one, figures) for one in results.analyses],
             "papers": [(table.title, to_html(table)) for table in paper_tables(results)],
             "attrition": to_html(
                 attrition_printed(read_attrition(given.attrition_file), results.catalogue)

@@ -100,6 +100,8 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
             reference=settings.group.reference,
             site=settings.group.site,
             covariates=list(settings.group.covariates),
+            columns=dict(settings.group.columns),
+            dedupe=settings.group.dedupe,
         ),
         name="fit",
     )
@@ -188,7 +190,8 @@ def _labels(settings: Settings) -> tuple[list[str], list[str]]:
 
 def _inputs(settings: Settings) -> tuple[list[Path], Path]:
     """Tables of measures and participants.tsv; refuses in words if either is not there."""
-    participants = settings.bids_dir.resolve() / "participants.tsv"
+    named = settings.group.participants
+    participants = Path(named) if named else settings.bids_dir.resolve() / "participants.tsv"
     if not participants.is_file():
         raise BadInputError(
             f"{participants} is not there; the group level needs it for group, site, age and sex"
