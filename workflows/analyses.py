@@ -10,6 +10,7 @@ from nipype.pipeline.engine import Node, Workflow
 
 from alsflow import __version__
 from alsflow.interfaces.group import Deliver
+from alsflow.interfaces.group_sensitivity import CheckSensitivity
 from alsflow.interfaces.group_stats import (
     DescribeTables,
     DrawStatistics,
@@ -27,7 +28,8 @@ from alsflow.workflows.settings import Settings, read_profile
 
 DATA = Path(__file__).parent / "data"
 FOLDER = "group/analyses"
-TABLES = ("tests.tsv", "terms.tsv", "means.tsv", "clinical_scores.tsv", "results.md")
+TABLES = ("tests.tsv", "terms.tsv", "means.tsv", "power.tsv", "combat.tsv", "clinical_scores.tsv",
+          "results.md")  # fmt: skip
 PRODUCTS = ("analyses.html", *(f"{FOLDER}/{name}" for name in TABLES))
 RESULTS = ("tests_file", "terms_file", "means_file", "tables_file", "summary_file")
 
@@ -47,7 +49,7 @@ def init_analyses_wf(
 
     .. workflow::
 
-        score -> analyse -> draw, print -> page -> products -> deliver
+        score -> analyse -> draw, print, beside -> page -> products -> deliver
 
     Parameters
     ----------
@@ -67,7 +69,9 @@ def init_analyses_wf(
     printed = Node(PrintTables(**catalogue), name="print")
     page = Node(WriteAnalyses(template_file=str(DATA / "analyses.html.j2"), version=__version__,
                               **catalogue), name="page")  # fmt: skip
-    tables = Node(Merge(5), name="tables", run_without_submitting=True)
+    beside = Node(CheckSensitivity(covariates=list(settings.group.covariates), **catalogue),
+                  name="beside")  # fmt: skip
+    tables = Node(Merge(7), name="tables", run_without_submitting=True)
     describe = Node(DescribeTables(columns_file=str(DATA / "group_columns.toml"), **catalogue),
                     name="describe")  # fmt: skip
     products = Node(Merge(8, ravel_inputs=True), name="products", run_without_submitting=True)
@@ -85,6 +89,9 @@ def init_analyses_wf(
         (draw, page, [("figure_files", "figure_files")]),
         (analyse, tables, [("tests_file", "in1"), ("terms_file", "in2"), ("means_file", "in3")]),
         (score, tables, [("scores_file", "in4"), ("columns_file", "in5")]),
+        (analyse, beside, [(field, field) for field in
+                           ("tests_file", "rows_file", "summary_file")]),
+        (beside, tables, [("power_file", "in6"), ("combat_file", "in7")]),
         (tables, describe, [("out", "table_files")]),
         (tables, products, [("out", "in1")]),
         (describe, products, [("json_files", "in2")]),
