@@ -101,12 +101,11 @@ def is_known(value: object) -> bool:
 
 
 def fixed(value: float, digits: int) -> str:
-    """`value` with `digits` decimals; what would round to zero keeps two significant digits."""
+    """`value` with `digits` decimals; zero has no sign."""
     if not is_known(value):
         return NA
-    if value != 0 and abs(value) < 0.5 * 10**-digits:
-        return significant(value, 2)
-    return f"{value:.{digits}f}"
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def _label(row: Row, column: Column) -> str:
