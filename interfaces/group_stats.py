@@ -242,7 +242,7 @@ class RunAnalyses(CodedInterface):
             path = write_text(folder / f"{name}.tsv", format_table(table))
             self._results[f"{name}_file"] = path
         contents = {
-            "tables": {k: frame_to_plain(t) for k, t in (registry.tables | published).items()},
+            "tables": {k: frame_to_plain(t) for k, t in {**registry.tables, **published}.items()},
             "figures": to_plain(plotted(registry, sample.table)),
             "summary": dict(summary),
         }
@@ -451,10 +451,12 @@ class _Drawing:
 
     @property
     def tests(self) -> pd.DataFrame:
+        """Rows of the registry."""
         tests = self.results.tests
         return tests[tests["analysis"] == self.analysis.name]
 
     def figures(self) -> dict[str, Figure]:
+        """Figures by the rest of their names."""
         makers: Mapping[str, Callable[[], dict[str, Figure]]] = {
             "groups": self._groups,
             "regression": self._regression,
@@ -511,7 +513,9 @@ class _Drawing:
         groups = self._labels()
         for outcome, rows in self.tests.groupby("outcome", sort=False):
             chosen = pictured(rows, PANELS)
-            tests = {(r["outcome"], r["predictor"]): r for r in chosen.to_dict("records")}
+            tests: dict[tuple[str, str], dict[Any, Any]] = {
+                (r["outcome"], r["predictor"]): r for r in chosen.to_dict("records")
+            }
             own = [partial[pair] for pair in tests if pair in partial]
             if not own:
                 continue

@@ -205,10 +205,10 @@ FORMS: Mapping[str, Callable[[Row, Column], str]] = {
     "n": _rows_and_people,
     "pair": _pair,
     "df": _df,
-    "number": lambda row, c: significant(row.get(c.key, math.nan), c.digits),  # type: ignore[arg-type]
-    "fixed2": lambda row, c: fixed(row.get(c.key, math.nan), 2),  # type: ignore[arg-type]
-    "fixed": lambda row, c: fixed(row.get(c.key, math.nan), c.digits),  # type: ignore[arg-type]
-    "p": lambda row, c: p_text(row.get(c.key, math.nan)),  # type: ignore[arg-type]
+    "number": lambda row, c: significant(row.get(c.key, math.nan), c.digits),
+    "fixed2": lambda row, c: fixed(row.get(c.key, math.nan), 2),
+    "fixed": lambda row, c: fixed(row.get(c.key, math.nan), c.digits),
+    "p": lambda row, c: p_text(row.get(c.key, math.nan)),
     "interval": _interval,
     "limits": _limits,
     "effect": _effect,
@@ -692,8 +692,8 @@ def _html_row(row: PrintedRow, table: PrintedTable) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """Numbers that break between lines only before a parenthesis and after ``to``."""
-    return re.sub(r"(?<!to) (?!\()", "&nbsp;", text)
+    """Numbers that break between lines only before a parenthesis."""
+    return re.sub(r" (?!\()", "&nbsp;", text)
 
 
 def _before_reason(row: PrintedRow) -> int:

@@ -65,7 +65,9 @@ def to_plain_analysis(analysis: Analysis) -> dict[str, Any]:
 def from_plain_analysis(entry: Mapping[str, Any]) -> Analysis:
     """Reverse `to_plain_analysis`."""
     names = {one.name for one in fields(Analysis)}
-    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k in names}
+    frozen: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k in names
+    }
     return Analysis(**frozen)
 
 
