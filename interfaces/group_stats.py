@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, isdefined, traits
 
@@ -418,13 +419,21 @@ class DrawStatistics(CodedInterface):
         for analysis in results.analyses:
             own = [one for one in found if one.analysis == analysis.name]
             drawing = _Drawing(results, analysis, own, rows, summary)
-            for name, figure in drawing.figures().items():
-                path = Path(runtime.cwd) / f"{analysis.name}-{name}.png"
-                tight = "tight" if name.startswith(BEYOND) else None  # draws twice
-                figure.savefig(path, bbox_inches=tight, metadata={"Software": None})
-                paths.append(str(path))
+            with rc_context({"text.parse_math": False}):  # people's words may hold dollar signs
+                paths += _save(drawing.figures(), Path(runtime.cwd), analysis.name)
         self._results["figure_files"] = paths
         return runtime
+
+
+def _save(figures: Mapping[str, Figure], folder: Path, analysis: str) -> list[str]:
+    """Write figures as PNG; returns their paths."""
+    paths = []
+    for name, figure in figures.items():
+        path = folder / f"{analysis}-{name}.png"
+        tight = "tight" if name.startswith(BEYOND) else None  # draws twice
+        figure.savefig(path, bbox_inches=tight, metadata={"Software": None})
+        paths.append(str(path))
+    return paths
 
 
 def _first_rows(path: str, results: Results) -> pd.DataFrame:

@@ -396,7 +396,7 @@ def correlation_matrix(
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
     bar.set_label(what, fontsize=8)
     bar.ax.tick_params(labelsize=7.5)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.spines[:].set_visible(False)
     return figure
 
 

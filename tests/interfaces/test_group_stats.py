@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ PRE, THAL, FA = "gmv_precentral_both_tiv", "gmv_thalamus_both_tiv", "fa_corticos
 TEMPLATE = MEASURES_FILE.parent / "analyses.html.j2"
 ANALYSES = [
     {"name": "people", "kind": "demographics", "title": "The people", "correction": "none"},
-    {"name": "groups", "kind": "groups", "title": "Groups <b>", "family": "catalogue",
+    {"name": "groups", "kind": "groups", "title": "Groups <b> $x^{$", "family": "catalogue",
      "outcomes": ["family:motor", "family:tract_fa"]},
     {"name": "slopes", "kind": "regression", "title": "Slopes", "people": "patients",
      "outcomes": ["score:alsfrs_r"], "predictors": [PRE, THAL], "covariates": ["age"]},
@@ -139,6 +140,14 @@ def test_the_summary_serves_the_page_of_the_group(done):
     assert len(design) == 36
 
 
+def test_every_column_is_explained(done):
+    _, found, *_ = done
+    declared = tomllib.loads((MEASURES_FILE.parent / "group_columns.toml").read_text("utf-8"))
+    for name in ("tests", "terms", "means", "attrition", "excluded"):
+        head = pd.read_csv(getattr(found, f"{name}_file"), sep="\t", nrows=0).columns
+        assert set(head) <= set(declared[name]), name
+
+
 def test_tables_in_three_formats_agree(done):
     *_, printed, _ = done
     formats = (printed.html_files, printed.csv_files, printed.latex_files)
@@ -167,7 +176,7 @@ def test_the_page_is_whole_escaped_and_offline(done):
     *_, page = done
     text = Path(page.page_file).read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
-    assert "Groups &lt;b&gt;" in text
+    assert "Groups &lt;b&gt; $x^{$" in text
     assert "Groups <b>" not in text
     assert text.count("data:image/png;base64,") == 8
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)

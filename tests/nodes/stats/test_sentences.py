@@ -5,12 +5,16 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from reference_cohorts import analyses as profile
+from reference_cohorts import calsnic
 from small_study import GROUPS, PRE, study
 
+from alsflow.nodes.stats.analyses import run_analyses
 from alsflow.nodes.stats.plan import Analysis
 from alsflow.nodes.stats.printed import PSEUDO, analysis_table, demographics_table
 from alsflow.nodes.stats.registry import blank_row
 from alsflow.nodes.stats.sentences import MOST, paragraph, paragraphs, result_sentence
+from alsflow.workflows.measures import catalogue
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 KINDS = ("groups", "ranks", "sides", "slopes", "together", "area", "course")
@@ -130,6 +134,20 @@ def test_long_lists_are_cut_and_counted():
     one = paragraph(many, analysis_called("groups"), GROUPS)
     assert len([s for s in one.sentences if s.outcome]) == MOST
     assert "3 more reached q < 0.05" in one.text
+
+
+def test_directions_that_a_paper_s_text_gets_wrong(shared_data):
+    """The text of the study says that FA was increased; its table, and the data, that it fell."""
+    found = calsnic(shared_data / "stats_reference")
+    declared = [one for one in profile("calsnic") if one.name in ("c2", "c2_sound")]
+    tests = run_analyses(found, declared, catalogue(), strict=False).tests
+    words = {"fa": "lower", "md": "higher", "rd": "higher"}
+    for analysis in declared:
+        text = paragraph(tests, analysis, ("ALS", "HC")).text
+        for name, way in words.items():
+            assert f"{name.upper()}, white matter of the MRS voxel was {way} in ALS" in text
+        assert "14 people could not be used for tNAA/tCr (14: no mrs_tnaa_tcr)." in text
+    assert paragraph(tests, declared[0], ("ALS", "HC")).text.count("q =") == 0
 
 
 def test_names_keep_their_capitals():
