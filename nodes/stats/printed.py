@@ -31,6 +31,10 @@ NOT_ALIKE = (
     "A large p value does not show that groups are alike; the standardised mean difference (SMD) "
     "tells how far apart they are."
 )
+OPTIMISTIC = (
+    "AUC with DeLong's limits, p by Mann-Whitney. The cut-off has the largest Youden index in the "
+    "same people, so its sensitivity and specificity are optimistic."
+)
 CORRECTIONS = {
     "fdr": "q: false discovery rate of Benjamini and Hochberg within the family {family}.",
     "holm": "q: p corrected by Holm's method within the family {family}.",
@@ -452,6 +456,7 @@ def table_notes(
         what = "adjusted mean (standard error)" if adjusted else "mean ± standard deviation"
         notes.append(f"Groups: {what}; difference: {levels[0]} minus {levels[1]}.")
     notes += [f"Model: {model}." for model in models_of(tested)]
+    notes += [OPTIMISTIC] if analysis.kind == "roc" and tested else []
     families = list(dict.fromkeys(str(row["family"]) for row in tested))
     if analysis.kind not in ("demographics", "classify") and tested:
         several = "of each measure" if len(families) > 1 else f"'{families[0]}'"

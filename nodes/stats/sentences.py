@@ -335,6 +335,7 @@ def _missing(tested: Sequence[Row]) -> list[str]:
             why = _reasons(str(row["missing"])) if is_known(row["missing"]) else "no value"
             pair = row["kind"] in PAIRS and len(whys[row["outcome"]]) > 1
             name = f"{_name(row)} with {_predictor(row)}" if pair else _name(row)
+            name = "the classification" if row["kind"] == "classify" else name
             found.setdefault((why, int(row["n_missing"])), []).append(name)
     kinds = {str(row["rows"]) for row in tested}
     word = kinds.pop() if len(kinds) == 1 else "row"
