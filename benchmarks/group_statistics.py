@@ -3,8 +3,8 @@
     python benchmarks/group_statistics.py [PROFILE [PEOPLE [MEASURES]]]
 
 Default: the profile ``default``, 100 people at four sites, 200 measures (or all there are), 3 % of
-the values missing, seven clinical scores of the patients. Prints seconds of the processor and on the wall for the
-tests, the figures, the tables and the page.
+the values missing, seven clinical scores of the patients. Prints seconds of the processor and on
+the wall for the tests, the figures, the tables and the page.
 """
 
 from __future__ import annotations

@@ -30,6 +30,14 @@ from alsflow.nodes.stats.printed import (
     to_latex,
 )
 from alsflow.nodes.stats.registry import ORDER
+from alsflow.nodes.stats.results import (
+    Results,
+    paper_tables,
+    paragraphs_of,
+    parts_of,
+    results_tables,
+)
+from alsflow.workflows.measures import catalogue
 
 
 def table(name):
@@ -248,3 +256,45 @@ def test_a_row_knows_its_reason_even_if_every_cell_is_filled():
     full = replace(printed, rows=(replace(row, cells=("a",) * len(row.cells)),))
     assert "not tested" in to_html(full)
     assert "not tested" in to_latex(full)
+
+
+def test_tables_of_a_paper_say_what_their_model_is_worth():
+    analyses, registry = study()
+    sides = next(one for one in analyses if one.name == "sides")
+    joined = pd.DataFrame([{"outcome": "FA", "published_p": "0.01", "obtained_p": 0.002}])
+    shaped = pd.DataFrame([{"outcome": "FA", "GM": ".17 (<0.001)"}])
+    tables = {
+        "x_t_published": shaped, "x_t_obtained": shaped, "x_t_sound": shaped, "x_t_beside": joined,
+        "x_checks": pd.DataFrame([{"what": "a", "where": "b", "printed": ".1", "recomputed": ".2",
+                                   "verdict": "differs", "comment": ""}]),
+        "other": shaped,
+    }  # fmt: skip
+    results = Results(
+        tests=registry.tests, terms=registry.terms, means=registry.means, tables=tables,
+        analyses=(replace(sides, published="x.t"),), groups=GROUPS, catalogue=catalogue(),
+    )  # fmt: skip
+    found = {table.name: table for table in paper_tables(results)}
+    assert list(found) == ["x_t-published", "x_t-obtained", "x_t-sound", "x_t-beside",
+                           "x-recomputed"]  # fmt: skip
+    marked = [name for name, table in found.items() if any(PSEUDO in n for n in table.notes)]
+    assert marked == ["x_t-obtained", "x_t-beside"]
+    assert found["x-recomputed"].rows[0].cells == ("a", "b", ".1", ".2", "differs")
+
+
+def test_a_primary_family_comes_first():
+    analyses, registry = study()
+    groups = next(one for one in analyses if one.name == "groups")
+    tests = registry.tests.copy()
+    mine = tests["analysis"] == "groups"
+    tests.loc[mine, "family"] = ["motor", "motor", "motor", "whole_brain"]
+    results = Results(
+        tests=tests[::-1], terms=registry.terms, means=registry.means, tables={},
+        analyses=(groups,), groups=GROUPS, catalogue=catalogue(),
+    )  # fmt: skip
+    assert [name for name, _ in parts_of(results, groups)] == ["motor", "whole_brain"]
+    first, second = results_tables(results, groups)
+    assert (len(first.rows), len(second.rows)) == (3, 1)
+    assert first.title.endswith(catalogue().families["motor"].title)
+    told = paragraphs_of(results, groups)
+    assert ["variable" in one.text for one in told] == [True, True]
+    assert "3 variables" not in told[1].text
