@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, isdefined, traits
 
@@ -243,7 +244,7 @@ class RunAnalyses(CodedInterface):
             path = write_text(folder / f"{name}.tsv", format_table(table))
             self._results[f"{name}_file"] = path
         contents = {
-            "tables": {k: frame_to_plain(t) for k, t in (registry.tables | published).items()},
+            "tables": {k: frame_to_plain(t) for k, t in {**registry.tables, **published}.items()},
             "figures": to_plain(plotted(registry, sample.table)),
             "summary": dict(summary),
         }
@@ -419,13 +420,21 @@ class DrawStatistics(CodedInterface):
         for analysis in results.analyses:
             own = [one for one in found if one.analysis == analysis.name]
             drawing = _Drawing(results, analysis, own, rows, summary)
-            for name, figure in drawing.figures().items():
-                path = Path(runtime.cwd) / f"{analysis.name}-{name}.png"
-                tight = "tight" if name.startswith(BEYOND) else None  # draws twice
-                figure.savefig(path, bbox_inches=tight, metadata={"Software": None})
-                paths.append(str(path))
+            with rc_context({"text.parse_math": False}):  # people's words may hold dollar signs
+                paths += _save(drawing.figures(), Path(runtime.cwd), analysis.name)
         self._results["figure_files"] = paths
         return runtime
+
+
+def _save(figures: Mapping[str, Figure], folder: Path, analysis: str) -> list[str]:
+    """Write figures as PNG; returns their paths."""
+    paths = []
+    for name, figure in figures.items():
+        path = folder / f"{analysis}-{name}.png"
+        tight = "tight" if name.startswith(BEYOND) else None  # draws twice
+        figure.savefig(path, bbox_inches=tight, metadata={"Software": None})
+        paths.append(str(path))
+    return paths
 
 
 def _first_rows(path: str, results: Results) -> pd.DataFrame:
@@ -452,10 +461,12 @@ class _Drawing:
 
     @property
     def tests(self) -> pd.DataFrame:
+        """Rows of the registry."""
         tests = self.results.tests
         return tests[tests["analysis"] == self.analysis.name]
 
     def figures(self) -> dict[str, Figure]:
+        """Figures by the rest of their names."""
         makers: Mapping[str, Callable[[], dict[str, Figure]]] = {
             "groups": self._groups,
             "regression": self._regression,
@@ -512,7 +523,9 @@ class _Drawing:
         groups = self._labels()
         for outcome, rows in self.tests.groupby("outcome", sort=False):
             chosen = pictured(rows, PANELS)
-            tests = {(r["outcome"], r["predictor"]): r for r in chosen.to_dict("records")}
+            tests: dict[tuple[str, str], dict[Any, Any]] = {
+                (r["outcome"], r["predictor"]): r for r in chosen.to_dict("records")
+            }
             own = [partial[pair] for pair in tests if pair in partial]
             if not own:
                 continue

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 
 from alsflow.nodes.stats.catalogue import Measure
 from alsflow.nodes.stats.effects import Q_FOUND
-from alsflow.nodes.stats.page import significant
+from alsflow.nodes.stats.page import p_text, significant
 from alsflow.nodes.stats.plotted import Curve, Partial, Slopes
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -131,9 +131,7 @@ def _symmetric(axes: Axes) -> None:
 
 def _p(value: float) -> str:
     """Three digits, as people print a p value."""
-    if np.isnan(value):
-        return "n/a"
-    return "< .001" if value < 0.001 else f"{value:.3f}".lstrip("0")
+    return p_text(value).replace("0.", ".")
 
 
 # --------------------------------------------------------------------------- strip and box
@@ -383,11 +381,11 @@ def correlation_matrix(
     size = (3.4 + CELL * columns, 2.1 + 0.62 * rows)
     figure = Figure(figsize=size, layout="constrained", dpi=DPI)
     axes = figure.add_subplot()
-    values = r.to_numpy(dtype=float)
+    values, levels = r.to_numpy(dtype=float), q.to_numpy(dtype=float)
     image = axes.imshow(values, cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
     for i in range(rows):
         for j in range(columns):
-            _draw_cell(axes, (i, j), values[i, j], n.iat[i, j], float(q.iat[i, j]))
+            _draw_cell(axes, (i, j), values[i, j], n.iat[i, j], levels[i, j])
     axes.set_xticks(range(columns), [fill(str(name), 16) for name in r.columns], fontsize=7.5,
                     rotation=40, ha="right", rotation_mode="anchor")  # fmt: skip
     axes.set_yticks(range(rows), [fill(str(name), 30) for name in r.index], fontsize=8)
@@ -398,17 +396,17 @@ def correlation_matrix(
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
     bar.set_label(what, fontsize=8)
     bar.ax.tick_params(labelsize=7.5)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.spines[:].set_visible(False)
     return figure
 
 
-def _draw_cell(axes: Axes, at: tuple[int, int], r: float, n: object, q: float) -> None:
+def _draw_cell(axes: Axes, at: tuple[int, int], r: float, n: Any, q: float) -> None:
     i, j = at
     if np.isnan(r):
         axes.text(j, i, "not\ntested", ha="center", va="center", color=GREY, fontsize=7)
         return
     dark = abs(r) > 0.6
-    axes.text(j, i, f"{r:+.2f}\nn {int(n)}", ha="center", va="center", fontsize=7.5,  # type: ignore[call-overload]
+    axes.text(j, i, f"{r:+.2f}\nn {int(n)}", ha="center", va="center", fontsize=7.5,
               color="white" if dark else INK)  # fmt: skip
     if q < Q_FOUND:
         axes.plot(

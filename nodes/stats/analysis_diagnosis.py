@@ -26,6 +26,7 @@ from alsflow.nodes.stats.tables import MISSING
 Direction = Literal["high", "low", "auto"]
 DIRECTIONS: dict[str, Direction] = {"lower": "low", "higher": "high"}
 OPTIMISTIC = "cut-off by Youden's index, chosen on the same people: its accuracy is optimistic"
+PERMUTATIONS = 999  # of the groups within sites
 CLASSIFIERS = {"logistic": "logit", "lda": "lda"}
 
 
@@ -99,6 +100,7 @@ def ask_classify(
                 remove=question.covariates,
             ),
             rng=rng,
+            permutations=PERMUTATIONS if rng is not None else 0,
         )
     except NotEstimableError as problem:
         return refused(row, problem)
@@ -109,10 +111,23 @@ def ask_classify(
         "model": found.model,
     }
     return Answer(
-        answered(row, (found.recipe.sentence(), *found.notes)),
+        answered(row, (found.recipe.sentence(), *_beside(found), *found.notes)),
         fit=found,
         tables={"predictions": found.predictions, "sites": _site_table(found)},
     )
+
+
+def _beside(found: Classification) -> list[str]:
+    """What noise cannot raise: the area of pairs of one site, and p by permutation."""
+    words = []
+    if (own := found.within_site) is not None:
+        words.append(
+            f"within sites: area {own.auc:.2f} ({own.ci_low:.2f} to {own.ci_high:.2f}); scores of "
+            "different sites are not compared in it"
+        )
+    if np.isfinite(found.p_permutation):
+        words.append(f"p by {found.permutations} permutations: {found.p_permutation:.3f}")
+    return words
 
 
 def _site_table(found: Classification) -> pd.DataFrame:

@@ -254,4 +254,5 @@ def _mixed(question: Question, rows: Rows, row: dict[str, object]) -> Answer:
         "effect_high": factor * found.ci_high,
     }  # fmt: skip
     row |= _spread(question, rows)
-    return Answer(answered(row, (*design.dropped, *design.notes, *fit.notes)), fit=fit)
+    notes = [note for note in design.notes if "pseudoreplication" not in note]  # not so here
+    return Answer(answered(row, (*design.dropped, *notes, *fit.notes)), fit=fit)

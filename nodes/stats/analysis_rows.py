@@ -142,6 +142,8 @@ def _missing(question: Question, rows: Rows) -> str:
 def _why(question: Question, person: str, name: str) -> str:
     """Why a person has no value of a column."""
     reason = question.why_missing.get((person, name), "")
+    if reason and name == question.outcome:  # the row is about nothing else
+        return reason
     return f"no {name} ({reason})" if reason else f"no {name}"
 
 

@@ -15,6 +15,7 @@ from alsflow.nodes.stats.catalogue import Catalogue, Family
 from alsflow.nodes.stats.effects import Q_FOUND
 
 SOMEBODY = re.compile(r"(?:^|: |, )[1-9]\d* of \d")  # in ``A: 2 of 6 ALS, 0 of 6 control``
+ALPHA = 0.05  # a p value below this is not printed as this
 DIGITS = 3  # significant digits of estimates on the page; the table beside it has all
 
 
@@ -38,12 +39,17 @@ def significant(value: float, digits: int = DIGITS) -> str:
 
 
 def p_text(value: float) -> str:
-    """Format a p or q value: three decimals, never rounded to 0 or up to 1."""
+    """Format a p or q value: three decimals, never rounded to 0, up to 1 or up to .05."""
     if pd.isna(value):
         return "n/a"
     if 0.9995 <= value < 1:
         return "> 0.999"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    if value < 0.001:
+        return "< 0.001"
+    digits = 3
+    while value < ALPHA <= round(value, digits):
+        digits += 1
+    return f"{value:.{digits}f}"
 
 
 def _interval(low: float, high: float) -> str:

@@ -31,6 +31,10 @@ NOT_ALIKE = (
     "A large p value does not show that groups are alike; the standardised mean difference (SMD) "
     "tells how far apart they are."
 )
+OPTIMISTIC = (
+    "AUC with DeLong's limits, p by Mann-Whitney. The cut-off has the largest Youden index in the "
+    "same people, so its sensitivity and specificity are optimistic."
+)
 CORRECTIONS = {
     "fdr": "q: false discovery rate of Benjamini and Hochberg within the family {family}.",
     "holm": "q: p corrected by Holm's method within the family {family}.",
@@ -101,12 +105,11 @@ def is_known(value: object) -> bool:
 
 
 def fixed(value: float, digits: int) -> str:
-    """`value` with `digits` decimals; what would round to zero keeps two significant digits."""
+    """`value` with `digits` decimals; zero has no sign."""
     if not is_known(value):
         return NA
-    if value != 0 and abs(value) < 0.5 * 10**-digits:
-        return significant(value, 2)
-    return f"{value:.{digits}f}"
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def _label(row: Row, column: Column) -> str:
@@ -206,10 +209,10 @@ FORMS: Mapping[str, Callable[[Row, Column], str]] = {
     "n": _rows_and_people,
     "pair": _pair,
     "df": _df,
-    "number": lambda row, c: significant(row.get(c.key, math.nan), c.digits),  # type: ignore[arg-type]
-    "fixed2": lambda row, c: fixed(row.get(c.key, math.nan), 2),  # type: ignore[arg-type]
-    "fixed": lambda row, c: fixed(row.get(c.key, math.nan), c.digits),  # type: ignore[arg-type]
-    "p": lambda row, c: p_text(row.get(c.key, math.nan)),  # type: ignore[arg-type]
+    "number": lambda row, c: significant(row.get(c.key, math.nan), c.digits),
+    "fixed2": lambda row, c: fixed(row.get(c.key, math.nan), 2),
+    "fixed": lambda row, c: fixed(row.get(c.key, math.nan), c.digits),
+    "p": lambda row, c: p_text(row.get(c.key, math.nan)),
     "interval": _interval,
     "limits": _limits,
     "effect": _effect,
@@ -453,6 +456,7 @@ def table_notes(
         what = "adjusted mean (standard error)" if adjusted else "mean ± standard deviation"
         notes.append(f"Groups: {what}; difference: {levels[0]} minus {levels[1]}.")
     notes += [f"Model: {model}." for model in models_of(tested)]
+    notes += [OPTIMISTIC] if analysis.kind == "roc" and tested else []
     families = list(dict.fromkeys(str(row["family"]) for row in tested))
     if analysis.kind not in ("demographics", "classify") and tested:
         several = "of each measure" if len(families) > 1 else f"'{families[0]}'"
@@ -693,8 +697,8 @@ def _html_row(row: PrintedRow, table: PrintedTable) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """Numbers that break between lines only before a parenthesis and after ``to``."""
-    return re.sub(r"(?<!to) (?!\()", "&nbsp;", text)
+    """Numbers that break between lines only before a parenthesis."""
+    return re.sub(r" (?!\()", "&nbsp;", text)
 
 
 def _before_reason(row: PrintedRow) -> int:

@@ -26,6 +26,7 @@ from alsflow.nodes.stats.printed import (
     labelled,
     plain_table,
     print_rows,
+    remark_of,
 )
 from alsflow.nodes.stats.registry import TESTED
 from alsflow.nodes.stats.sentences import Paragraph, paragraph
@@ -65,7 +66,9 @@ def to_plain_analysis(analysis: Analysis) -> dict[str, Any]:
 def from_plain_analysis(entry: Mapping[str, Any]) -> Analysis:
     """Reverse `to_plain_analysis`."""
     names = {one.name for one in fields(Analysis)}
-    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k in names}
+    frozen: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k in names
+    }
     return Analysis(**frozen)
 
 
@@ -166,21 +169,34 @@ def _short(frame: pd.DataFrame) -> pd.DataFrame:
 def paper_tables(results: Results) -> list[PrintedTable]:
     """Published tables beside those obtained, in the papers' shape, and checks of the papers."""
     found = []
-    titles = {one.published.replace(".", "_"): one.title for one in results.analyses}
+    titles: dict[str, str] = {}
+    for one in results.analyses:
+        titles.setdefault(one.published.replace(".", "_"), one.title)
     for name, frame in results.tables.items():
         stem, _, kind = name.rpartition("_")
         title = titles.get(stem, stem)
         if frame.empty:
             continue
         if kind == "beside" and stem in titles:
-            found.append(beside_table(frame, f"{stem}-beside", f"{title}: published and obtained"))
+            table = beside_table(frame, f"{stem}-beside", f"{title}: published and obtained")
+            found.append(replace(table, notes=_paper_notes(results, stem)))
         elif kind in SOURCES and stem in titles:
-            found.append(plain_table(frame, f"{stem}-{kind}", f"{title}: {SOURCES[kind]}"))
+            table = plain_table(frame, f"{stem}-{kind}", f"{title}: {SOURCES[kind]}")
+            notes = _paper_notes(results, stem) if kind == "obtained" else ()
+            found.append(replace(table, notes=notes))
         elif kind == "checks" and {"printed", "recomputed"} <= set(frame.columns):
             title = f"Printed numbers of {stem}, recomputed from each other"
             rows = frame.to_dict("records")
             found.append(print_rows(rows, RECHECK, f"{stem}-recomputed", title))
     return found
+
+
+def _paper_notes(results: Results, stem: str) -> tuple[str, ...]:
+    """What has to stand below numbers that a published model gave."""
+    own = [one.name for one in results.analyses if one.published.replace(".", "_") == stem]
+    rows = results.tests[results.tests["analysis"].isin(own)].to_dict("records")
+    remarks = dict.fromkeys(remark_of(row) for row in rows)
+    return tuple(f"Obtained: {remark}." for remark in remarks if remark)
 
 
 def attrition_printed(attrition: pd.DataFrame, catalogue: Catalogue) -> PrintedTable:

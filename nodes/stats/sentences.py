@@ -327,12 +327,15 @@ def _few(names: Sequence[str]) -> str:
 def _missing(tested: Sequence[Row]) -> list[str]:
     """How many rows are in no model of a measure, and why; like measures together."""
     found: dict[tuple[str, int], list[str]] = {}
-    differs = pd.DataFrame(tested).groupby("outcome")["missing"].nunique() if tested else {}
+    whys: dict[str, set[str]] = {}
+    for row in tested:
+        whys.setdefault(row["outcome"], set()).add(str(row["missing"]))
     for row in tested:
         if is_known(row["n_missing"]) and int(row["n_missing"]) > 0:
             why = _reasons(str(row["missing"])) if is_known(row["missing"]) else "no value"
-            pair = row["kind"] in PAIRS and differs[row["outcome"]] > 1
+            pair = row["kind"] in PAIRS and len(whys[row["outcome"]]) > 1
             name = f"{_name(row)} with {_predictor(row)}" if pair else _name(row)
+            name = "the classification" if row["kind"] == "classify" else name
             found.setdefault((why, int(row["n_missing"])), []).append(name)
     kinds = {str(row["rows"]) for row in tested}
     word = kinds.pop() if len(kinds) == 1 else "row"

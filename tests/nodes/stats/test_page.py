@@ -49,8 +49,8 @@ def test_significant_digits(value, text):
 
 
 def test_p_is_never_zero():
-    assert [p_text(v) for v in (0.0, 9.99e-4, 0.001, 0.0496, math.nan)] == [
-        "< 0.001", "< 0.001", "0.001", "0.050", "n/a",
+    assert [p_text(v) for v in (0.0, 9.99e-4, 0.001, 0.0496, 0.05, math.nan)] == [
+        "< 0.001", "< 0.001", "0.001", "0.0496", "0.050", "n/a",
     ]  # fmt: skip
 
 
