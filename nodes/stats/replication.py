@@ -71,7 +71,7 @@ def _people(
     names = [one.name for one in analyses]
     described = [registry.tables[f"{name}_demographics"] for name in names
                  if f"{name}_demographics" in registry.tables]  # fmt: skip
-    obtained = pd.concat(described) if described else pd.DataFrame({"variable": []})
+    obtained = pd.concat(described) if described else pd.DataFrame(columns=["variable", "level"])
     tests = registry.tests[registry.tests["analysis"].isin(names)]
     return demographics_beside(paper, table, obtained, tests)
 

@@ -152,6 +152,15 @@ def test_what_cannot_be_meant_is_refused_before_anything_runs(tmp_path, capsys, 
     assert not (output / "analyses.html").exists()
 
 
+@pytest.mark.parametrize("profile", ["taiwan", "calsnic"])
+def test_profiles_of_papers_run_on_a_cohort_that_has_little_of_what_they_ask(tmp_path, profile):
+    bids, output = make(tmp_path, 24)
+    assert group(bids, output, "--profile", profile) == 0
+    tables = output / FOLDER / "tables"
+    assert list(tables.glob(f"table-{profile}*-beside.html"))
+    assert (tables / f"table-{profile}-recomputed.csv").is_file()
+
+
 def test_the_settings_of_every_profile_can_be_run():
     for name in ("default", "taiwan", "calsnic"):
         analyses = tuple(read_profile(name)["analysis"])
