@@ -361,8 +361,11 @@ def print_rows(
         PrintedRow(tuple(row.cells[k] for k in used), row.found, row.reason, row.remark)
         for row in printed
     ]
-    words = tuple(columns[k].form in WORDS for k in used)
-    return PrintedTable(name, title, tuple(head), tuple(kept), words, tuple(notes))
+    words = [columns[k].form in WORDS for k in used]
+    if any(row.reason and "" not in row.cells for row in kept):  # no room for the reason
+        head, words = [*head, "result"], [*words, True]
+        kept = [replace(row, cells=(*row.cells, "")) for row in kept]
+    return PrintedTable(name, title, tuple(head), tuple(kept), tuple(words), tuple(notes))
 
 
 def _heading(column: Column, names: Mapping[str, str]) -> str:

@@ -332,7 +332,7 @@ def _missing(tested: Sequence[Row]) -> list[str]:
         whys.setdefault(row["outcome"], set()).add(str(row["missing"]))
     for row in tested:
         if is_known(row["n_missing"]) and int(row["n_missing"]) > 0:
-            why = _reasons(str(row["missing"])) if is_known(row["missing"]) else "no value"
+            why = _reasons(_worded(row)) if is_known(row["missing"]) else "no value"
             pair = row["kind"] in PAIRS and len(whys[row["outcome"]]) > 1
             name = f"{_name(row)} with {_predictor(row)}" if pair else _name(row)
             name = "the classification" if row["kind"] == "classify" else name
@@ -345,6 +345,13 @@ def _missing(tested: Sequence[Row]) -> list[str]:
         f"{n} {word if n == 1 else plural} could not be used for {_few(names)} ({why})."
         for (why, n), names in found.items()
     ]
+
+
+def _worded(row: Row) -> str:
+    """Who is missing and why, with words for the names of the two columns."""
+    text = str(row["missing"]).replace(str(row["outcome"]), _name(row))
+    predictor = str(row["predictor"])
+    return text.replace(predictor, _predictor(row)) if is_known(predictor) else text
 
 
 def _reasons(missing: str) -> str:

@@ -258,6 +258,17 @@ def test_a_row_knows_its_reason_even_if_every_cell_is_filled():
     assert "not tested" in to_latex(full)
 
 
+def test_a_table_of_refusals_keeps_its_n():
+    analyses, registry = study()
+    tests = registry.tests[registry.tests["analysis"] == "slopes"]
+    refused = tests.assign(status="n/a", reason="too few people")
+    slopes = next(one for one in analyses if one.name == "slopes")
+    printed = analysis_table(refused, slopes, GROUPS)
+    assert printed.head == ("measure", "predictor", "n", "result")
+    assert Cells(to_html(printed)).rows[1][2:] == ["24", "not tested: too few people"]
+    assert r"24 & \multicolumn{1}{l}{not tested: too few people}" in to_latex(printed)
+
+
 def test_tables_of_a_paper_say_what_their_model_is_worth():
     analyses, registry = study()
     sides = next(one for one in analyses if one.name == "sides")
