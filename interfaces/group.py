@@ -202,6 +202,7 @@ class _FitModelsInputSpec(CodedInputSpec):
     people = traits.List(traits.Str, desc="the only people to use; all where empty")
     group = traits.Str(mandatory=True, desc="column of the groups")
     reference = traits.Str(mandatory=True, desc="label of the reference group")
+    case = traits.Str("", usedefault=True, desc="label of the other; empty: found in the table")
     site = traits.Str(desc="column of the sites; empty for one centre")
     covariates = traits.List(traits.Str, desc="further columns of the model")
     columns = traits.Dict(traits.Str, traits.Str, desc="our names of columns to those in tables")
@@ -230,7 +231,8 @@ class FitModels(CodedInterface):
     def _run_interface(self, runtime):
         given = self.inputs
         catalogue = _catalogue(given.measures_file)
-        columns = Columns(given.group, given.reference, given.site, tuple(given.covariates))
+        columns = Columns(given.group, given.reference, given.site, tuple(given.covariates),
+                          given.case)  # fmt: skip
         people = self._people(columns)
         features = read_numbers(
             given.features_file,

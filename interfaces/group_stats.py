@@ -133,6 +133,7 @@ class _RunAnalysesInputSpec(CodedInputSpec):
     )
     group = traits.Str(mandatory=True, desc="column of the groups")
     reference = traits.Str(mandatory=True, desc="label of the reference group")
+    case = traits.Str("", usedefault=True, desc="label of the other; empty: found in the table")
     site = traits.Str("", usedefault=True, desc="column of the sites; empty for one centre")
     covariates = traits.List(traits.Str, [], usedefault=True, desc="of models that name none")
     columns = traits.Dict(traits.Str, traits.Str, desc="our names of columns to those in tables")
@@ -188,7 +189,8 @@ class RunAnalyses(CodedInterface):
 
     def _columns(self) -> Columns:
         given = self.inputs
-        return Columns(given.group, given.reference, given.site, tuple(given.covariates))
+        return Columns(given.group, given.reference, given.site, tuple(given.covariates),
+                       given.case)  # fmt: skip
 
     def _cohort(self, wide: pd.DataFrame, scores: pd.DataFrame | None) -> Cohort:
         given = self.inputs

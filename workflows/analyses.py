@@ -121,6 +121,7 @@ def _run_inputs(settings: Settings, participants: Path) -> dict[str, Any]:
         "people": [label.removeprefix("sub-") for label in settings.participant_label],
         "group": group.group,
         "reference": group.reference,
+        "case": group.case,
         "site": group.site,
         "covariates": list(group.covariates),
         "columns": dict(group.columns),

@@ -98,6 +98,7 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
             people=labels,
             group=settings.group.group,
             reference=settings.group.reference,
+            case=settings.group.case,
             site=settings.group.site,
             covariates=list(settings.group.covariates),
             columns=dict(settings.group.columns),

@@ -608,7 +608,8 @@ def build_design(
     if interaction and site:
         terms.append(f"{group}:{site}")
     levels: dict[str, Sequence[str]] = {group: (case, reference)}
-    levels |= {name: () for name in terms if name == site or name in factors}
+    others = [name for name in terms if name != group and (name == site or name in factors)]
+    levels |= dict.fromkeys(others, ())
     design = make_design(table, terms, levels=levels, group=group, site=site)
     mean = design.mean_row({group: reference})
     named = {

@@ -167,6 +167,18 @@ def test_the_settings_of_every_profile_can_be_run():
         check_analyses(Settings(".", ".", "group", analysis=analyses))
 
 
+def test_of_three_groups_the_one_that_is_named_is_compared(tmp_path, capsys):
+    bids, output = make(tmp_path, 48)
+    lines = (bids / "participants.tsv").read_text().splitlines()
+    mimics = [line.replace("\tALS\t", "\tmimic\t") if k % 4 == 1 else line
+              for k, line in enumerate(lines)]  # fmt: skip
+    (bids / "participants.tsv").write_text("\n".join(mimics) + "\n")
+    (tmp_path / "own.toml").write_text('[group]\ncase = "mimic"\n')
+    assert group(bids, output, "--config-file", tmp_path / "own.toml") == 0
+    tests = registry(output)
+    assert set(tests.loc[tests["analysis"] == "groups", "contrast"]) == {"mimic - control"}
+
+
 def test_a_table_of_people_from_excel(tmp_path):
     bids, output = make(tmp_path)
     book = openpyxl.Workbook()
