@@ -11,7 +11,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
-from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import (
+    File,
+    InputMultiPath,
+    OutputMultiPath,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.tables import read_any_table, read_meanings
@@ -388,7 +395,7 @@ class _WritePageInputSpec(CodedInputSpec):
     rows_file = File(exists=True, mandatory=True, desc="covariates and measures of the people")
     excluded_file = File(exists=True, mandatory=True, desc="people in no model, and why")
     summary_file = File(exists=True, mandatory=True, desc="labels, coding and notes, JSON")
-    figure_files = traits.List(File(exists=True), mandatory=True, desc="figures, PNG")
+    figure_files = InputMultiPath(File(exists=True), mandatory=True, desc="figures, PNG")
     measures_file = File(exists=True, mandatory=True, desc="catalogue of measures, TOML")
     template_file = File(exists=True, mandatory=True, desc="Jinja template of the page")
     overlap_picture_file = File(exists=True, desc="overlap of the spectroscopy voxels, PNG")

@@ -14,7 +14,14 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import (
+    File,
+    InputMultiPath,
+    OutputMultiPath,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.group import (
@@ -511,7 +518,9 @@ class _Drawing:
             names = [name for name in chosen["outcome"] if name in self.rows]
             if not names:
                 continue
-            title = self._title(str(family)) + _some(len(names), len(rows)) + "; not adjusted"
+            known = self.results.catalogue.families
+            title = known[family].title if family in known else self.analysis.title
+            title += _some(len(names), len(rows)) + ": every person, not adjusted"
             people = self.rows[self.rows[group].isin(order)]
             figures[f"strips-{family}"] = strips(
                 people, self.results.words(names), (group, self.summary["site"]), order, title
@@ -648,7 +657,7 @@ def results_text(analysis: Analysis, told: Iterable[Paragraph]) -> str:
 
 
 class _WriteAnalysesInputSpec(_PrintTablesInputSpec):
-    figure_files = traits.List(File(exists=True), [], usedefault=True, desc="figures, PNG")
+    figure_files = InputMultiPath(File(exists=True), desc="figures, PNG; a lone one, too")
     template_file = File(exists=True, mandatory=True, desc="Jinja template of the sections")
     version = traits.Str(mandatory=True, desc="version of this program")
 

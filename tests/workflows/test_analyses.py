@@ -7,7 +7,7 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
-from paper_cohort import people, write_cohort
+from paper_cohort import people, true_measures, write_cohort, write_measures, write_participants
 
 from alsflow.cli import main
 from alsflow.interfaces.group_stats import read_registry
@@ -165,6 +165,52 @@ def test_the_settings_of_every_profile_can_be_run():
     for name in ("default", "taiwan", "calsnic"):
         analyses = tuple(read_profile(name)["analysis"])
         check_analyses(Settings(".", ".", "group", analysis=analyses))
+
+
+COURSES = """
+[[analysis]]
+name = "courses"
+kind = "longitudinal"
+outcomes = ["gmv_precentral_both_tiv"]
+covariates = ["age", "sex"]
+time = "months"
+[[analysis]]
+name = "told"
+kind = "classify"
+outcomes = ["gmv_striatum_both_tiv", "gmv_thalamus_both_tiv"]
+covariates = []
+"""
+
+
+def test_courses_and_classification_from_the_command_line(tmp_path):
+    """Two sessions a year apart; people with ALS lose 6 % of the precentral gyrus in it."""
+    bids, output = tmp_path / "bids", tmp_path / "out"
+    bids.mkdir()
+    cohort, rng = people(36), np.random.default_rng(8)
+    for person in cohort:
+        name, loss = person["participant_id"], 0.94 if person["group"] == "ALS" else 1.0
+        values = true_measures(person, rng, EFFECT)
+        for session, factor in (("ses-1", 1.0), ("ses-2", loss * rng.normal(1, 0.01))):
+            later = {k: v * factor if "precentral" in k else v for k, v in values.items()}
+            write_measures(output, name, later, session)
+        folder = bids / name
+        folder.mkdir()
+        (folder / f"{name}_sessions.tsv").write_text("session_id\tmonths\nses-1\t0\nses-2\t12\n")
+    write_participants(bids, cohort)
+    (bids / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    (tmp_path / "own.toml").write_text(COURSES)
+    assert group(bids, output, "--config-file", tmp_path / "own.toml") == 0
+    tests = registry(output).set_index("analysis")
+    course = tests.loc["courses"]
+    assert course["status"] == "tested", course["reason"]
+    lost = -0.06 * 100 * 0.85 * 24.0 / 1450 / 12  # % of TIV per month
+    assert course["ci_low"] < lost < course["ci_high"] < 0
+    assert (course["n_people"], course["n"]) == (36, 72)
+    told = tests.loc["told"]
+    assert told["status"] == "tested", told["reason"]
+    assert 0.1 < told["estimate"] < 0.9  # nothing was put into these two
+    assert "within sites: area" in told["notes"]
+    assert list((output / FOLDER / "figures").glob("courses-courses-*.png"))
 
 
 def test_of_three_groups_the_one_that_is_named_is_compared(tmp_path, capsys):
