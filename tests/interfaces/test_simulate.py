@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from alsflow import cli_simulate
+from alsflow.interfaces import simulate
 from alsflow.interfaces.atlas import add_atlas, check_atlas, find_atlas
 from alsflow.interfaces.normalise import GAP_REACH
 from alsflow.interfaces.simulate import (
@@ -439,6 +440,14 @@ def test_the_example_in_the_repository_is_what_its_command_makes():
         assert value == pytest.approx(true[name], rel=1e-3, abs=1e-3)
     printed = table_text(scan_person_mrs(design, people[0], head).printed)
     assert (EXAMPLE / "derivatives/lcmodel/sub-01/sub-01.table").read_text() == printed
+
+
+def test_the_scores_of_the_example_are_what_its_command_makes(tmp_path):
+    words = [line.split() for line in (EXAMPLE / "README.md").read_text().splitlines()]
+    command = next(line for line in words if line[:1] == ["alsflow-simulate"])
+    design = cli_simulate.requested(cli_simulate.parser().parse_args(command[1:]))
+    simulate._write_phenotype(tmp_path, design, draw_people(design, atlas_regions()))
+    assert files(tmp_path / "phenotype") == files(EXAMPLE / "phenotype")
 
 
 def test_the_truth_of_the_example_is_plausible_and_speaks_of_the_catalogue():
