@@ -206,7 +206,7 @@ def head(tmp_path):
     save(block.astype(np.int16) * 3, HEAD, tmp_path / "labels.nii.gz")
     save_warp(grid_points(HEAD_SHAPE, HEAD) + SHIFT, HEAD, tmp_path / "to_template.nii.gz")
     save_warp(grid_points((34, 38, 32), TEMPLATE) - SHIFT, TEMPLATE, tmp_path / "to_native.nii.gz")
-    write_svs(tmp_path / "sub-1_svs.nii.gz", BOX, EchoTime=0.03, PatientName="Doe")
+    write_svs(tmp_path / "sub-1_svs.nii.gz", BOX, EchoTime=0.03, PatientName="Surname")
     return tmp_path
 
 
@@ -226,7 +226,7 @@ def test_the_voxel_is_placed_with_its_parts(head):
     assert (found["te"], found["tm"], found["tr"]) == (0.16, 0.04, None)
     assert (found["centre"], found["sizes"]) == ([-8, 2, -3.6], [18, 20, 24])
     assert found["warnings"] == []
-    assert "Doe" not in Path(outputs.fractions_file).read_text()
+    assert "Surname" not in Path(outputs.fractions_file).read_text()
     mask, image = load(outputs.mask_file)
     np.testing.assert_allclose(image.affine, HEAD)
     x, y, z = grid_points(HEAD_SHAPE, HEAD)
@@ -334,7 +334,7 @@ def test_inputs_are_found_beside_the_spectrum(head, tmp_path):
     folder = tmp_path / "sub-1" / "mrs"
     folder.mkdir(parents=True)
     path = write_svs(folder / "sub-1_svs.nii.gz", BOX)
-    (tmp_path / "svs.json").write_text('{"EchoTime": 0.144, "PatientName": "Doe"}')
+    (tmp_path / "svs.json").write_text('{"EchoTime": 0.144, "PatientName": "Surname"}')
     assert voxel_inputs(path, tmp_path) == {
         "voxel_file": str(path), "metadata": {"EchoTime": 0.144},
     }  # fmt: skip

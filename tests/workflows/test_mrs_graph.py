@@ -177,7 +177,7 @@ def test_sources_of_a_mapping_that_climbs(built, tmp_path):
 
 def test_files_that_bear_the_name_of_a_person_are_told_by_the_mapping(built):
     visit, settings, _ = built()
-    fits = tuple(path.rename(path.with_name(f"Jane_Doe{path.suffix}"))
+    fits = tuple(path.rename(path.with_name(f"Given_Surname{path.suffix}"))
                  for path in visit.results["lcmodel"].files)  # fmt: skip
     visit = replace(visit, results={"lcmodel": Found(files=fits)})
     workflow = init_mrs_stream_wf(visit, settings)

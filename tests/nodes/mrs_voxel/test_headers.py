@@ -11,7 +11,7 @@ from alsflow.nodes.mrs.voxel import sequence_of, voxel_from_affine
 # 20 x 40 x 25 mm at L 12, P 30, S 45 (LPS 12, 30, 45), turned 30 degrees about the z axis
 COS, SIN = np.cos(np.pi / 6), np.sin(np.pi / 6)
 RDA = f""">>> Begin of header <<<
-PatientName: Doe^Jane
+PatientName: Surname^Given
 StudyDate: 20200102
 SequenceName: *svs_st
 TR: 3000.000000
@@ -43,7 +43,7 @@ PixelSpacingCol: 20.000000
 >>> End of header <<<
 \x00\x01: binary""".replace("\n", "\r\n")
 SPAR = """! comment : 3
-patient_name : Doe
+patient_name : Surname
 scan_id : PRESS 160
 rows : 16
 echo_time : 160
@@ -104,7 +104,7 @@ def test_timing_sequence_and_nothing_personal():
     assert spar.sequence == "PRESS"
     assert np.isnan(spar.tm)
     assert np.isnan(read_rda(RDA.replace("TM: 40.000000", "TM: 0.000000")).tm)
-    assert "Doe" not in repr(rda) + repr(spar)
+    assert "Surname" not in repr(rda) + repr(spar)
 
 
 @pytest.mark.parametrize(
@@ -149,13 +149,13 @@ def test_a_nifti_header_is_a_box():
         "RepetitionTime": 3.0,
         "MixingTime": 0,
         "PulseSequenceFile": {"Value": "%CustomerSeq%\\own_sLASER"},
-        "PatientName": "Doe",
+        "PatientName": "Surname",
     }
     scan = read_nifti_header((1, 1, 1, 1024, 4), affine, affine, said)
     assert as_set(scan.voxel) == as_set(truth())
     assert (scan.te, scan.tr, scan.sequence) == (0.16, 3.0, "sLASER")
     assert np.isnan(scan.tm)
-    assert "Doe" not in repr(scan)
+    assert "Surname" not in repr(scan)
     assert np.isnan(read_nifti_header((1, 1, 1, 9), None, affine, {}).te)
 
 

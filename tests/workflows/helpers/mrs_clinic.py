@@ -24,8 +24,8 @@ FUNC_SCANNER = FunctionalScanner(tsnr=100, motion=0.25, distortion=0, ringing=0,
 FUNC = FunctionalDesign(40, 3.0, ((4.0, 4.0, 4.0),), FUNC_SCANNER)
 WITH_FUNC = replace(DESIGN, func=FUNC)
 ENDS = (".table", ".coord", ".csv", ".print")
-NAME = "Jane Q. Doe 1961-02-03"  # of nobody
-PERSONAL = ("Jane Q", "Doe 1961", "1961-02-03", "Mary Major", "/home/major")
+NAME = "Given Q. Surname 1961-02-03"  # of nobody
+PERSONAL = ("Given Q", "Surname 1961", "1961-02-03", "Owner Name", "/home/owner")
 BASIS = " $SEQPAR\n $END\n $BASIS1\n $END\n"
 FATAL = """ LCModel (Version 6.3-1N)
 
@@ -163,15 +163,15 @@ def named(clinic, person):
         path = clinic.result(person, end)
         first, rest = path.read_text().split("\n", 1)
         first += f"\n {NAME}\n"
-        rest = rest.replace(" dows= T", f" title= '{NAME}'\n filraw= '/home/major/{person}.RAW'\n"
-                            " owner= 'Mary Major'\n dows= T")  # fmt: skip
+        rest = rest.replace(" dows= T", f" title= '{NAME}'\n filraw= '/home/owner/{person}.RAW'\n"
+                            " owner= 'Owner Name'\n dows= T")  # fmt: skip
         rest = rest.replace("$$INPU  9 lines", "$$INPU 12 lines")
         rest = rest.replace(" 9 lines in following table of input", "12 lines in following "
                             "table of input")  # fmt: skip
         path.write_text(first + rest)
     path = clinic.result(person, ".print")
     path.write_text(f" {NAME}\n{path.read_text()}")
-    words = {"PatientName": NAME, "InstitutionAddress": "Mary Major, /home/major"}
+    words = {"PatientName": NAME, "InstitutionAddress": "Owner Name, /home/owner"}
     change_sidecar(clinic.scan(person, ".json"), **words)
 
 
