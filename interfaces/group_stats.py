@@ -519,7 +519,8 @@ class _Drawing:
             if not names:
                 continue
             known = self.results.catalogue.families
-            title = known[family].title if family in known else self.analysis.title
+            name = str(family)
+            title = known[name].title if name in known else self.analysis.title
             title += _some(len(names), len(rows)) + ": every person, not adjusted"
             people = self.rows[self.rows[group].isin(order)]
             figures[f"strips-{family}"] = strips(

@@ -205,7 +205,7 @@ def _mapped(table: pd.DataFrame, mapping: Mapping[str, str], source: str) -> dic
         found = _like(table, theirs, source)
         if found in renamed:
             raise BadInputError(
-                f"[columns] takes both {renamed[found]} and {ours} from the column {found}"
+                f"[group.columns] takes both {renamed[found]} and {ours} from the column {found}"
             )
         if found and found != ours:
             renamed[found] = ours
@@ -219,8 +219,8 @@ def _like(table: pd.DataFrame, name: str, source: str) -> str:
     alike = [column for column in table.columns if name_key(str(column)) == name_key(name)]
     if len(alike) > 1:
         raise BadInputError(
-            f"{source} has the columns {' and '.join(alike)}; name the one to use under [columns] "
-            "in the configuration file"
+            f"{source} has the columns {' and '.join(alike)}; name the one to use under "
+            "[group.columns] in the configuration file"
         )
     return alike[0] if alike else ""
 
@@ -235,10 +235,12 @@ def require_mapped(
         if ours in (PERSON, *columns.all):
             source, table = next(iter(tables.items()))
             raise BadInputError(
-                f"{source} has no column '{theirs}', from which [columns] takes {ours} (it has "
-                f"{', '.join(map(str, table.columns))}); mend the name there"
+                f"{source} has no column '{theirs}', from which [group.columns] takes {ours} "
+                f"(it has {', '.join(map(str, table.columns))}); mend the name there"
             )
-        notes.append(f"no table has the column '{theirs}', from which [columns] takes {ours}")
+        notes.append(
+            f"no table has the column '{theirs}', from which [group.columns] takes {ours}"
+        )
 
 
 def require(persons: pd.DataFrame, visits: pd.DataFrame | None, columns: Columns) -> None:
@@ -258,8 +260,8 @@ def _absent(names: Sequence[str], table: pd.DataFrame, source: str) -> str:
     return (
         f"{source} has no column {' and no column '.join(names)} (it has "
         f"{', '.join(map(str, table.columns))}); add it, or say in the configuration file which "
-        f'column holds it: [columns] {names[0]} = "..." (site = "" under [group] where all were '
-        "scanned at one centre)"
+        f'column holds it: [group.columns] {names[0]} = "..." (site = "" under [group] where all '
+        "were scanned at one centre)"
     )
 
 
@@ -466,7 +468,7 @@ def _merge(
     if both and value.name == "measures":
         raise BadInputError(
             f"the column {both[0]} of {PEOPLE} has the name of a measure; rename it, and its "
-            "entry under [columns]"
+            "entry under [group.columns]"
         )
     merged = table.merge(frame, on=list(KEYS), how="left", suffixes=(" given", ""), sort=False)
     for name in both:

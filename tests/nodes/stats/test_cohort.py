@@ -96,11 +96,11 @@ def test_columns_that_are_named_the_wrong_way_round():
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        (BASIC.replace("age", "years"), {}, r"no column age \(it has .*\[columns\] age = "),
+        (BASIC.replace("age", "years"), {}, r"no column age \(it has .*\[group.columns\] age = "),
         (
             BASIC,
             {"mapping": {"age": "Years"}},
-            "no column 'Years', from which .columns. takes age",
+            "no column 'Years', from which .group.columns. takes age",
         ),
         (BASIC, {"mapping": {"fvc": "FVC"}}, None),  # no model needs it
         (BASIC.replace("participant_id", "ID"), {}, "participants.tsv has no column participant_"),
@@ -114,7 +114,7 @@ def test_columns_that_are_named_the_wrong_way_round():
 )
 def test_absent_columns_are_named_with_the_mend(text, options, message):
     if message is None:
-        notes = ("no table has the column 'FVC', from which [columns] takes fvc",)
+        notes = ("no table has the column 'FVC', from which [group.columns] takes fvc",)
         assert cohort(text, **options).notes == notes
         return
     with pytest.raises(BadInputError, match=message):
