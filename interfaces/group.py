@@ -9,6 +9,7 @@ import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from nipype.interfaces.base import (
@@ -24,6 +25,7 @@ from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.tables import read_any_table, read_meanings
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.report.spectroscopy_voxel import overlap_caption
+from alsflow.nodes.report.statistics import forest, strip
 from alsflow.nodes.stats.attrition import attrition_table, missing_per_site
 from alsflow.nodes.stats.catalogue import Catalogue, parse_catalogue
 from alsflow.nodes.stats.cohort import build_cohort
@@ -37,11 +39,10 @@ from alsflow.nodes.stats.features import (
     why_missing,
     widen,
 )
-from alsflow.nodes.stats.figures import forest, strip
 from alsflow.nodes.stats.group import analysed, fit_measures
 from alsflow.nodes.stats.joining import Options
 from alsflow.nodes.stats.page import data_uri, missing_list, render, sections, single_notes
-from alsflow.nodes.stats.participants import Columns, People
+from alsflow.nodes.stats.participants import Columns
 from alsflow.nodes.stats.tables import (
     MISSING,
     Meanings,
@@ -147,7 +148,8 @@ def read_levels(path: str | Path) -> dict[str, str]:
     }
 
 
-def _catalogue(path: str) -> Catalogue:
+def read_catalogue(path: str | Path) -> Catalogue:
+    """Families and measures of a TOML file."""
     return parse_catalogue(Path(path).read_text(encoding="utf-8"))
 
 
@@ -183,7 +185,7 @@ class CollectFeatures(CodedInterface):
     _code = (read_measures, gather, widen)
 
     def _run_interface(self, runtime):
-        catalogue = _catalogue(self.inputs.measures_file)
+        catalogue = read_catalogue(self.inputs.measures_file)
         found = [_source(path) for path in self.inputs.measure_files]
         tables = [read_measures(read_table(source.name), source, catalogue) for source in found]
         features = gather(tables, found, self.inputs.unusable or {})
@@ -237,10 +239,11 @@ class FitModels(CodedInterface):
 
     def _run_interface(self, runtime):
         given = self.inputs
-        catalogue = _catalogue(given.measures_file)
+        catalogue = read_catalogue(given.measures_file)
         columns = Columns(given.group, given.reference, given.site, tuple(given.covariates),
                           given.case)  # fmt: skip
-        people = self._people(columns)
+        raw, options = read_participants(given)
+        people = build_cohort(raw, None, None, None, columns, options).people()
         features = read_numbers(
             given.features_file,
             ("participant_id", "session_id", "measure", "unit", "qc", "reason"),
@@ -250,7 +253,7 @@ class FitModels(CodedInterface):
         missing = why_missing(features)
         result = fit_measures(wide, people, columns, catalogue, missing, given.absent or {})
         attrition = attrition_table(
-            wide, people, columns, catalogue, missing, _stream_states(given.unusable or {}, wide)
+            wide, people, columns, catalogue, missing, stream_states(given.unusable or {}, wide)
         )
         rows = analysed(wide, people)
         summary = {
@@ -262,7 +265,7 @@ class FitModels(CodedInterface):
             "coding": result.coding,
             "columns": result.columns,
             "dropped": result.dropped,
-            "notes": [*result.notes, *_session_note(left_out), *_people_note(given.people)],
+            "notes": [*result.notes, *_session_note(left_out), *people_note(given.people)],
             "implausible": implausible(features, catalogue),
         }
         tables = {
@@ -272,17 +275,6 @@ class FitModels(CodedInterface):
         self._write(Path(runtime.cwd), tables, summary)
         return runtime
 
-    def _people(self, columns: Columns) -> People:
-        given = self.inputs
-        sidecar = given.participants_json
-        options = Options(
-            mapping=dict(given.columns) if isdefined(given.columns) else {},
-            dedupe=given.dedupe,
-            meanings=read_meanings(sidecar) if isdefined(sidecar) else Meanings(),
-        )
-        raw = _only(read_any_table(given.participants_file), given.people)
-        return build_cohort(raw, None, None, None, columns, options).people()
-
     def _write(self, folder: Path, tables: Mapping[str, pd.DataFrame], summary: Mapping) -> None:
         for name, table in tables.items():
             path = write_text(folder / f"{name}.tsv", format_table(table))
@@ -291,7 +283,33 @@ class FitModels(CodedInterface):
         self._results["summary_file"] = write_text(folder / "summary.json", text)
 
 
-def _only(table: pd.DataFrame, people: Iterable[str]) -> pd.DataFrame:
+def read_participants(given: Any) -> tuple[pd.DataFrame, Options]:
+    """Table of the people that the inputs of an interface name, and how it is to be read."""
+    sidecar = given.participants_json
+    options = Options(
+        mapping=dict(given.columns) if isdefined(given.columns) else {},
+        dedupe=given.dedupe,
+        meanings=read_meanings(sidecar) if isdefined(sidecar) else Meanings(),
+    )
+    return only_people(read_any_table(given.participants_file), given.people), options
+
+
+def read_rows(path: str | Path, wanted: Iterable[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Cohort table by person, first visits; wanted columns as numbers, and those that are none."""
+    rows = read_table(path).drop_duplicates("participant_id").set_index("participant_id")
+    rows = rows.mask(rows == MISSING)
+    words = []
+    for name in wanted:
+        if name in rows:
+            numbers = pd.to_numeric(rows[name], errors="coerce")
+            if numbers.notna().sum() == rows[name].notna().sum():
+                rows[name] = numbers
+            else:
+                words.append(name)
+    return rows, words
+
+
+def only_people(table: pd.DataFrame, people: Iterable[str]) -> pd.DataFrame:
     """Rows of `people`, labels without ``sub-``; all of them where nobody is named."""
     wanted = set(people)
     if not wanted or "participant_id" not in table:
@@ -300,7 +318,7 @@ def _only(table: pd.DataFrame, people: Iterable[str]) -> pd.DataFrame:
     return table[labels.isin(wanted)]
 
 
-def _stream_states(unusable: Mapping[str, str], wide: pd.DataFrame) -> dict[tuple[str, str], str]:
+def stream_states(unusable: Mapping[str, str], wide: pd.DataFrame) -> dict[tuple[str, str], str]:
     """Why a stream of a person has no usable result: in the session that is used, if one is."""
     used = dict(zip(wide["participant_id"], wide["session_id"], strict=True))
     states: dict[tuple[str, str], str] = {}
@@ -321,7 +339,8 @@ def _session_note(left_out: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _people_note(people: Iterable[str]) -> list[str]:
+def people_note(people: Iterable[str]) -> list[str]:
+    """Note on a run that was asked for some people only."""
     named = list(people)
     return [f"restricted to the {len(named)} people named for this run"] if named else []
 
@@ -340,14 +359,14 @@ class _DrawGroupOutputSpec(TraitedSpec):
 
 
 class DrawGroup(CodedInterface):
-    """Draw the group result; see `nodes.stats.figures`."""
+    """Draw the group result; see `nodes.report.statistics`."""
 
     input_spec = _DrawGroupInputSpec
     output_spec = _DrawGroupOutputSpec
     _code = (forest, strip)
 
     def _run_interface(self, runtime):
-        catalogue = _catalogue(self.inputs.measures_file)
+        catalogue = read_catalogue(self.inputs.measures_file)
         summary = json.loads(Path(self.inputs.summary_file).read_text(encoding="utf-8"))
         tests = read_tests(self.inputs.tests_file)
         rows = read_table(self.inputs.rows_file)
@@ -416,7 +435,7 @@ class WritePage(CodedInterface):
 
     def _run_interface(self, runtime):
         given = self.inputs
-        catalogue = _catalogue(given.measures_file)
+        catalogue = read_catalogue(given.measures_file)
         summary = json.loads(Path(given.summary_file).read_text(encoding="utf-8"))
         tests, rows = read_tests(given.tests_file), read_table(given.rows_file)
         excluded = read_table(given.excluded_file)
@@ -508,7 +527,7 @@ class DescribeColumns(CodedInterface):
 
     def _run_interface(self, runtime):
         declared = tomllib.loads(Path(self.inputs.columns_file).read_text(encoding="utf-8"))
-        catalogue = _catalogue(self.inputs.measures_file)
+        catalogue = read_catalogue(self.inputs.measures_file)
         summary = json.loads(Path(self.inputs.summary_file).read_text(encoding="utf-8"))
         columns = {
             name: {key: {"Description": text} for key, text in declared[table].items()}

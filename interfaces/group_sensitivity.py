@@ -9,13 +9,13 @@ import pandas as pd
 from nipype.interfaces.base import File, TraitedSpec, traits
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
-from alsflow.interfaces.group import _catalogue, read_table, write_text
+from alsflow.interfaces.group import read_catalogue, read_rows, write_text
 from alsflow.interfaces.group_stats import read_registry
 from alsflow.nodes.stats.participants import Columns
 from alsflow.nodes.stats.power import power_table
 from alsflow.nodes.stats.registry import TESTED
 from alsflow.nodes.stats.sensitivity import harmonised_table
-from alsflow.nodes.stats.tables import MISSING, format_table
+from alsflow.nodes.stats.tables import format_table
 
 PAIRS = ("n_for_observed", "n_for_declared")  # people in the two groups
 PLANNED = ("analysis", "outcome")  # head of a table of power without rows
@@ -58,13 +58,13 @@ class CheckSensitivity(CodedInterface):
     def _harmonised(self, tests: pd.DataFrame) -> pd.DataFrame:
         given = self.inputs
         summary = json.loads(Path(given.summary_file).read_text(encoding="utf-8"))
-        catalogue = _catalogue(given.measures_file)
+        catalogue = read_catalogue(given.measures_file)
         names = [name for name in dict.fromkeys(tests.loc[tests["kind"] == "groups", "outcome"])
                  if name in catalogue.measures]  # fmt: skip
         families: dict[str, list[str]] = {}
         for name in names:
             families.setdefault(catalogue.measures[name].family, []).append(name)
-        rows, factors = _typed(read_table(given.rows_file), [*names, *given.covariates])
+        rows, factors = read_rows(given.rows_file, [*names, *given.covariates])
         columns = Columns(summary["group"], summary["reference"], summary["site"],
                           tuple(given.covariates))  # fmt: skip
         return harmonised_table(rows, families, columns, summary["case"], factors)
@@ -77,19 +77,3 @@ def _split(power: pd.DataFrame) -> pd.DataFrame:
         for k, who in enumerate(("case", "reference")):
             power[f"{name}_{who}"] = [pair[k] or float("nan") for pair in pairs]
     return power
-
-
-def _typed(table: pd.DataFrame, wanted: list[str]) -> tuple[pd.DataFrame, list[str]]:
-    """First row of each person, numbers as numbers, and the wanted columns that are none."""
-    rows = table.drop_duplicates("participant_id").set_index("participant_id")
-    rows = rows.mask(rows == MISSING)
-    words = []
-    for name in wanted:
-        if name not in rows:
-            continue
-        numbers = pd.to_numeric(rows[name], errors="coerce")
-        if numbers.notna().sum() == rows[name].notna().sum():
-            rows[name] = numbers
-        else:
-            words.append(name)
-    return rows, words

@@ -25,15 +25,16 @@ from nipype.interfaces.base import (
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.group import (
-    _catalogue,
-    _only,
-    _people_note,
-    _stream_states,
+    people_note,
+    read_catalogue,
     read_numbers,
+    read_participants,
+    read_rows,
     read_table,
+    stream_states,
     write_text,
 )
-from alsflow.interfaces.tables import read_any_table, read_meanings, read_sessions
+from alsflow.interfaces.tables import read_sessions
 from alsflow.nodes.clinical.table import why_no_score, widen_scores
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.report.statistics import (
@@ -51,7 +52,6 @@ from alsflow.nodes.stats.cohort import Cohort, build_cohort
 from alsflow.nodes.stats.features import first_sessions, implausible, widen
 from alsflow.nodes.stats.features import why_missing as why_no_measure
 from alsflow.nodes.stats.group import excluded_people
-from alsflow.nodes.stats.joining import Options
 from alsflow.nodes.stats.page import data_uri, render
 from alsflow.nodes.stats.participants import Columns
 from alsflow.nodes.stats.plan import Analysis, parse_analyses
@@ -94,7 +94,7 @@ from alsflow.nodes.stats.results import (
 from alsflow.nodes.stats.sample import Sample, sample_of
 from alsflow.nodes.stats.sample import why_missing as why_unknown
 from alsflow.nodes.stats.sentences import Paragraph
-from alsflow.nodes.stats.tables import MISSING, Meanings, format_table
+from alsflow.nodes.stats.tables import MISSING, format_table
 
 BEYOND = ("forest", "curves")  # figures with words outside their axes
 PANELS = 6  # most panels of one figure: the tests with the smallest p
@@ -172,7 +172,7 @@ class RunAnalyses(CodedInterface):
 
     def _run_interface(self, runtime):
         given = self.inputs
-        catalogue = _catalogue(given.measures_file)
+        catalogue = read_catalogue(given.measures_file)
         features = read_features(given.features_file)
         scores = read_scores(given.scores_file) if isdefined(given.scores_file) else None
         cohort = self._cohort(widen(features, catalogue), scores)
@@ -201,13 +201,10 @@ class RunAnalyses(CodedInterface):
 
     def _cohort(self, wide: pd.DataFrame, scores: pd.DataFrame | None) -> Cohort:
         given = self.inputs
-        people = _only(read_any_table(given.participants_file), given.people)
+        people, options = read_participants(given)
         sessions = None
         if given.bids_dir and given.session_files:
             sessions = read_sessions(given.bids_dir, given.people)
-        json_file = given.participants_json
-        meanings = read_meanings(json_file) if isdefined(json_file) else Meanings()
-        options = Options(mapping=_known(given.columns), dedupe=given.dedupe, meanings=meanings)
         wide_scores = None if scores is None or scores.empty else widen_scores(scores)
         return build_cohort(people, sessions, wide, wide_scores, self._columns(), options)
 
@@ -224,7 +221,7 @@ class RunAnalyses(CodedInterface):
             "coding": design.coding if design else (),
             "columns": design.meanings() if design else {},
             "dropped": design.dropped if design else (),
-            "notes": [*registry.notes, *cohort.notes, *_people_note(self.inputs.people)],
+            "notes": [*registry.notes, *cohort.notes, *people_note(self.inputs.people)],
             "warnings": list(cohort.warnings),
             "analyses": [to_plain_analysis(one) for one in analyses],
         }
@@ -270,7 +267,7 @@ class RunAnalyses(CodedInterface):
             "excluded": excluded_people(wide, people, _known(self.inputs.absent)),
             "attrition": attrition_table(
                 wide, people, self._columns(), catalogue, why_no_measure(first),
-                _stream_states(_known(self.inputs.unusable), wide),
+                stream_states(_known(self.inputs.unusable), wide),
             ),
         }  # fmt: skip
         for name, table in tables.items():
@@ -387,7 +384,7 @@ def read_results(given: Any) -> Results:
         tables=tables,
         analyses=tuple(one for one in analyses if one.name in known),
         groups=(summary["case"], summary["reference"]),
-        catalogue=_catalogue(given.measures_file),
+        catalogue=read_catalogue(given.measures_file),
     )
 
 
@@ -424,7 +421,7 @@ class DrawStatistics(CodedInterface):
         entries = read_json(self.inputs.figures_file)
         found = from_plain(entries)
         summary = read_json(self.inputs.summary_file)
-        rows = _first_rows(self.inputs.rows_file, results)
+        rows = read_rows(self.inputs.rows_file, columns_drawn(results.tests))[0]
         paths = []
         for analysis in results.analyses:
             own = [one for one in found if one.analysis == analysis.name]
@@ -444,18 +441,6 @@ def _save(figures: Mapping[str, Figure], folder: Path, analysis: str) -> list[st
         figure.savefig(path, bbox_inches=tight, metadata={"Software": None})
         paths.append(str(path))
     return paths
-
-
-def _first_rows(path: str, results: Results) -> pd.DataFrame:
-    """First visit of each person, drawn columns as numbers where they are numbers."""
-    rows = read_table(path).drop_duplicates("participant_id").set_index("participant_id")
-    rows = rows.mask(rows == MISSING)
-    for name in columns_drawn(results.tests):
-        if name in rows:
-            numbers = pd.to_numeric(rows[name], errors="coerce")
-            if numbers.notna().sum() == rows[name].notna().sum():
-                rows[name] = numbers
-    return rows
 
 
 @dataclass(frozen=True)
@@ -793,11 +778,11 @@ class DescribeTables(CodedInterface):
 
     input_spec = _DescribeTablesInputSpec
     output_spec = _DescribeTablesOutputSpec
-    _code = (_catalogue,)
+    _code = (read_catalogue,)
 
     def _run_interface(self, runtime):
         declared = tomllib.loads(Path(self.inputs.columns_file).read_text(encoding="utf-8"))
-        catalogue = _catalogue(self.inputs.measures_file)
+        catalogue = read_catalogue(self.inputs.measures_file)
         paths = []
         for table in map(Path, self.inputs.table_files):
             known = declared[table.stem]

@@ -105,7 +105,6 @@ class GroupSettings:
     covariates: tuple[str, ...] = ("age", "sex")
     participants: str = ""  # table of the people; by default participants.tsv of the dataset
     columns: dict[str, str] = field(default_factory=dict)  # our names to those in the tables
-    percent: tuple[str, ...] = ()  # columns in per cent
     dedupe: Dedupe = "error"  # "exact": rows that agree cell for cell count once
 
 

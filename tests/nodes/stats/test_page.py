@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from alsflow.nodes.stats.figures import PALETTE, forest, strip
+from alsflow.nodes.report.statistics import PALETTE, forest, strip
 from alsflow.nodes.stats.page import missing_list, p_text, render, sections, significant
 from alsflow.workflows.measures import catalogue
 
