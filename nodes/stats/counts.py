@@ -44,16 +44,6 @@ class Fisher:
     note: str
 
 
-@dataclass(frozen=True)
-class Proportion:
-    """A share and its 95 % limits."""
-
-    estimate: float
-    ci_low: float
-    ci_high: float
-    method: str
-
-
 def cross_table(
     rows: Labels, columns: Labels, row_levels: Sequence[str], column_levels: Sequence[str]
 ) -> NDArray[np.int64]:
@@ -101,23 +91,6 @@ def fisher_exact(table: ArrayLike) -> Fisher:
     ratio = stats.contingency.odds_ratio(counts, kind="conditional")
     limits = ratio.confidence_interval(LEVEL)
     return Fisher(p, float(ratio.statistic), float(limits.low), float(limits.high), "")
-
-
-def proportion(count: int, n: int, method: str = "wilson") -> Proportion:
-    """Share of `count` in `n` with 95 % limits: ``wilson`` or ``clopper`` (Clopper-Pearson).
-
-    Wilson's hold their level on average, Clopper and Pearson's at least.
-    """
-    if method not in ("wilson", "clopper"):
-        raise BadInputError(f"limits of a proportion are wilson or clopper, not {method!r}")
-    if not 0 <= count <= n:
-        raise BadInputError(f"{count} of {n} is no proportion")
-    if n == 0:
-        return Proportion(NAN, NAN, NAN, method)
-    found = stats.binomtest(int(count), int(n)).proportion_ci(
-        LEVEL, "wilson" if method == "wilson" else "exact"
-    )
-    return Proportion(count / n, float(found.low), float(found.high), method)
 
 
 def _occupied(table: ArrayLike) -> NDArray[np.int64]:

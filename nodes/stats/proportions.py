@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from statsmodels.stats.proportion import proportion_confint
 
+from alsflow.nodes.errors import BadInputError
+
 LEVEL = 0.95  # confidence
 METHODS = {"wilson": "wilson", "clopper": "beta"}  # our name -> that of statsmodels
 
@@ -23,16 +25,20 @@ class Proportion:
     method: str
 
 
-def proportion(
-    count: int, total: int, *, method: str = "wilson", level: float = LEVEL
-) -> Proportion:
+def proportion(count: int, total: int, method: str = "wilson", level: float = LEVEL) -> Proportion:
     """Proportion with Wilson's score limits [1]_, or the exact ones of Clopper and Pearson [2]_.
+
+    Wilson's hold their level on average, those of Clopper and Pearson at least.
 
     References
     ----------
     .. [1] Wilson (1927). J Am Stat Assoc 22:209-212. doi:10.1080/01621459.1927.10502953
     .. [2] Clopper and Pearson (1934). Biometrika 26:404-413. doi:10.1093/biomet/26.4.404
     """
+    if method not in METHODS:
+        raise BadInputError(f"limits of a proportion are wilson or clopper, not {method!r}")
+    if not 0 <= count <= total:
+        raise BadInputError(f"{count} of {total} is no proportion")
     count, total = int(count), int(total)
     if total == 0:
         return Proportion(0, 0, math.nan, math.nan, math.nan, method)

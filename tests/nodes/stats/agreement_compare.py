@@ -15,10 +15,11 @@ import pandas as pd
 
 from alsflow.nodes.stats import two_groups
 from alsflow.nodes.stats.correlation import correlate, partial_correlation
-from alsflow.nodes.stats.counts import chi_squared, cross_table, fisher_exact, proportion
+from alsflow.nodes.stats.counts import chi_squared, cross_table, fisher_exact
 from alsflow.nodes.stats.design import NotEstimableError
 from alsflow.nodes.stats.multiplicity import adjust
 from alsflow.nodes.stats.power import sample_size, two_group_power
+from alsflow.nodes.stats.proportions import proportion
 
 FLOOR = 1e-9  # values below are compared absolutely
 RTOL = 1e-6

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alsflow.interfaces.group import _stream_states
+from alsflow.interfaces.group import stream_states
 from alsflow.nodes.stats.attrition import attrition_table, kind_of
 from alsflow.nodes.stats.participants import Columns, clean_people
 from alsflow.nodes.stats.tables import parse_table
@@ -97,7 +97,7 @@ def test_a_state_is_that_of_the_session_that_is_used():
     unusable = {"sub-01 ses-b mrs": "mrs failed: x", "sub-02 ses-a mrs": "mrs absent: y",
                 "sub-03 n/a mrs": "mrs refused: z", "sub-03 n/a dwi": "dwi failed: w"}  # fmt: skip
     wide = pd.DataFrame({"participant_id": ["sub-01", "sub-02"], "session_id": ["ses-a"] * 2})
-    assert _stream_states(unusable, wide) == {
+    assert stream_states(unusable, wide) == {
         ("sub-02", "mrs"): "mrs absent: y", ("sub-03", "mrs"): "mrs refused: z",
         ("sub-03", "dwi"): "dwi failed: w",
     }  # fmt: skip

@@ -4,8 +4,9 @@ from scipy import stats
 
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.stats import counts
-from alsflow.nodes.stats.counts import chi_squared, cross_table, fisher_exact, proportion
+from alsflow.nodes.stats.counts import chi_squared, cross_table, fisher_exact
 from alsflow.nodes.stats.design import NotEstimableError
+from alsflow.nodes.stats.proportions import proportion
 
 SEXES = [[13, 26], [19, 13]]  # women and men of 39 patients and 32 controls
 
