@@ -150,10 +150,10 @@ def _files_of(path: str, node_dir: str) -> list[str]:
     return []
 
 
-def record(node: Any, outputs: Any, hashes: FileHashes, seconds: float) -> None:
-    """Leave in the node's folder what its outputs are and how long they took."""
+def record(node: Any, outputs: Any, hashes: FileHashes, seconds: float, **used: float) -> None:
+    """Leave in the node's folder what its outputs are, how long they took and what they used."""
     files = {path: hashes.md5(path) for path in output_files(outputs, node.output_dir())}
-    content = json.dumps({"files": files, "seconds": round(seconds, 3)})
+    content = json.dumps({"files": files, "seconds": round(seconds, 3), **used})
     write_text(Path(node.output_dir()) / RECORD, content)
 
 

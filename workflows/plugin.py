@@ -21,7 +21,7 @@ import time
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
@@ -31,6 +31,7 @@ from nipype.pipeline.engine.utils import topological_sort
 from nipype.pipeline.plugins.base import PluginBase
 
 from alsflow.workflows.cache import FileHashes, drop_result, read_record, record, repair
+from alsflow.workflows.usage import Meter
 
 logger = logging.getLogger("alsflow")
 
@@ -93,9 +94,10 @@ def _compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
     start = time.monotonic()
     try:
         node = pickle.loads(packed)
-        outputs = node.run().outputs
+        with Meter() as meter:
+            outputs = node.run().outputs
         seconds = time.monotonic() - start
-        record(node, outputs, hashes, seconds)
+        record(node, outputs, hashes, seconds, **asdict(meter.usage))
     except BaseException:  # also SystemExit: a node must not end its worker
         return {"error": traceback.format_exc(), "seconds": time.monotonic() - start}
     return {"error": "", "seconds": seconds, "hashes": hashes.news()}
