@@ -27,7 +27,7 @@ from alsflow.workflows.checks import (
 )
 from alsflow.workflows.derivatives import prepare_output
 from alsflow.workflows.exits import StopRunError
-from alsflow.workflows.machine import limit_threads
+from alsflow.workflows.machine import exceeded, limit_threads, limits
 from alsflow.workflows.manifest import (
     DISK_FULL,
     REPORT,
@@ -195,6 +195,9 @@ def _execute(
     from alsflow.workflows.progress import Progress
 
     with execute.exclusively(settings, locks), execute.logged(execute.log_file(settings)):
+        logger.info("may use %s; the run uses %d processes, %d MB, %d threads each",
+                    limits().text, settings.nprocs, settings.mem_mb,
+                    settings.omp_nthreads)  # fmt: skip
         progress = Progress(manifest, settings.nprocs, verbose=verbose)
         manifest.start()
         try:
@@ -235,8 +238,14 @@ def _needed(entries: Sequence[Entry]) -> int:
 
 
 def with_threads(settings: Settings, visits: int) -> Settings:
-    """Decide the threads of one process, in the settings and in the environment."""
+    """Decide the threads of one process, in the settings and in the environment.
+
+    What the run was given beyond what this process may use is told.
+    """
     spare = max(1, settings.nprocs // max(1, visits))
     settings = replace(settings, omp_nthreads=settings.omp_nthreads or spare)
+    if settings.plugin == "workers":  # jobs of a cluster run elsewhere
+        for warning in exceeded(limits(), settings.nprocs, settings.mem_mb):
+            warn(warning)
     limit_threads(settings.omp_nthreads)  # for the worker processes, which start later
     return settings

@@ -100,6 +100,9 @@ def cause_of(text: str, folders: Sequence[Path] = ()) -> tuple[State, str]:
     ('refused', 'T1w is 2-D.')
     """
     text = textwrap.dedent(text).rstrip()
+    died = text.rpartition("\n")[2].strip().partition("WorkerDiedError: ")[2]
+    if died:  # whatever is told before it
+        return "failed", died
     refused = re.findall(rf"^\s*(?:[\w.]*\.)?{REFUSALS}: (.*(?:\n(?!\s*$).*)*)", text, re.M)
     if refused:
         return "refused", " ".join(refused[-1].split())
@@ -108,7 +111,7 @@ def cause_of(text: str, folders: Sequence[Path] = ()) -> tuple[State, str]:
         line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit|Interrupt)\b", line)
     ]
     last = (errors or lines or ["no message"])[-1]
-    for kind in ("MissingProgramError", "WorkerDiedError"):
+    for kind in ("MissingProgramError", "ProgramKilledError"):
         if f"{kind}: " in last:
             return "failed", last.partition(f"{kind}: ")[2]
     codes = "|".join(map(str, DISK_FULL))

@@ -27,13 +27,16 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from alsflow.workflows.cache import FileHashes, record
+from alsflow.workflows.deaths import death_of_process, of_memory, printed_since
+from alsflow.workflows.machine import limits, oom_kills
 from alsflow.workflows.scheduler import GraphScheduler, Watcher
-from alsflow.workflows.usage import Meter
+from alsflow.workflows.usage import Meter, in_use_mb
 
 logger = logging.getLogger("alsflow")
 
 LOG_FORMAT = "%(relativeCreated)9.0f ms  %(name)s  %(message)s"
 WAIT = 0.5  # s between two looks at the watchers while nothing happens
+MB_PER_GB = 1000
 PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage")
 
 
@@ -80,18 +83,21 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``error`` (traceback, or nothing), ``seconds``, ``hashes`` and, where the node died of
-        memory without its process dying, ``memory``.
+        ``error`` (traceback, or nothing), ``seconds``, ``hashes`` and, where the node has failed,
+        ``memory`` (whether it died of memory without its process dying) and ``peak_mb``.
     """
     start = time.monotonic()
+    meter = Meter()
     try:
         node = pickle.loads(packed)
-        with Meter() as meter:
+        with meter:
             outputs = node.run().outputs
         seconds = time.monotonic() - start
         record(node, outputs, hashes, seconds, **asdict(meter.usage))
     except BaseException:  # also SystemExit: a node must not end its worker
-        return {"error": traceback.format_exc(), "seconds": time.monotonic() - start}
+        seconds, text = time.monotonic() - start, traceback.format_exc()
+        return {"error": text, "seconds": seconds, "memory": of_memory(text),
+                "peak_mb": meter.usage.peak_mb}  # fmt: skip
     return {"error": "", "seconds": seconds, "hashes": hashes.news()}
 
 
@@ -105,6 +111,18 @@ class Worker:
     process: Any
     pipe: connection.Connection
     node: Any = None
+    peak_mb: float = 0.0  # most memory that it was seen to use for this node
+    log_start: int = 0  # size of the log when it began
+
+    def begin(self, node: Any, log_file: str) -> None:
+        """Note what it computes now."""
+        self.node, self.peak_mb = node, 0.0
+        with suppress(OSError):
+            self.log_start = os.path.getsize(log_file)
+
+    def look(self) -> None:
+        """Note how much memory it uses, which nobody can ask any more when it is dead."""
+        self.peak_mb = max(self.peak_mb, in_use_mb(self.process.pid))
 
     def kill(self) -> None:
         """End the process and every program that it has started."""
@@ -175,6 +193,7 @@ class WorkersPlugin(GraphScheduler):
         modules = {type(node.interface).__module__ for node in order}
         self._context = get_context("forkserver")
         self._context.set_forkserver_preload([*PRELOAD, *sorted(modules)])
+        self._kills = oom_kills()
 
     def _busy(self) -> bool:
         return bool(self._computing)
@@ -185,7 +204,10 @@ class WorkersPlugin(GraphScheduler):
 
     def _take(self, node: Any) -> bool:
         if node in self._alone:
-            return self._resources.take(node, alone=True)
+            room = self._resources.take(node, alone=True)
+            if room:
+                self._end_idle()  # even they hold memory
+            return room
         waiting = self._alone - self._resources.used.keys()
         return not waiting and self._resources.take(node)  # room is made for the one that waits
 
@@ -202,7 +224,7 @@ class WorkersPlugin(GraphScheduler):
             self._discard(worker)
             worker = self._new_worker()
             worker.pipe.send_bytes(packed)
-        worker.node = node
+        worker.begin(node, self._log_file)
         logger.info("%s started in process %s", node.fullname, worker.process.pid)
 
     def _collect(self) -> None:
@@ -212,6 +234,8 @@ class WorkersPlugin(GraphScheduler):
         if not busy:
             return
         happened = connection.wait([*busy, *sentinels], WAIT)
+        for worker in busy.values():
+            worker.look()
         for worker in list(busy.values()):
             if worker.pipe in happened or worker.process.sentinel in happened:
                 self._answer(worker)
@@ -224,11 +248,23 @@ class WorkersPlugin(GraphScheduler):
             answer = None
         worker.node = None
         if answer is not None:
+            if answer.get("memory"):
+                self._discard(worker, patience=0)  # nobody knows what it still holds
             self._ended(node, answer)
             return
         self._discard(worker)
+        before, self._kills = self._kills, oom_kills()
+        said = printed_since(self._log_file, worker.log_start)
         code = worker.process.exitcode
-        self._died(node, _obituary(code), memory=code == -signal.SIGKILL)
+        death = death_of_process(code, self._kills - before, worker.peak_mb, said)
+        self._died(node, death.text, death.memory, death.peak_mb)
+
+    def _allowed(self, node: Any) -> str:
+        limit = limits().memory
+        given = self._resources.memory_gb
+        if limit.value / MB_PER_GB < given:
+            return f"{limit.value / MB_PER_GB:.1f} GB ({limit.source})"
+        return f"{given:.1f} GB (--mem)"
 
     # -- workers
 
@@ -244,10 +280,14 @@ class WorkersPlugin(GraphScheduler):
         self._workers.append(worker)
         return worker
 
-    def _discard(self, worker: Worker) -> None:
+    def _discard(self, worker: Worker, patience: float = 5) -> None:
         self._workers.remove(worker)
-        worker.process.join(5)
+        worker.process.join(patience)  # the exit code of one that is dying is its own
         worker.kill()
+
+    def _end_idle(self) -> None:
+        for worker in [entry for entry in self._workers if entry.node is None]:
+            self._discard(worker, patience=0)
 
     def _close(self) -> None:
         """Idle workers end when their pipe closes; busy ones are killed."""
@@ -259,15 +299,3 @@ class WorkersPlugin(GraphScheduler):
         for worker in self._workers:
             worker.process.join(5)
         self._workers.clear()
-
-
-def _obituary(code: int | None) -> str:
-    """Why there is no answer, in the last line as tracebacks have it."""
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        cause = f"was ended by the system (signal {name})"
-        if name == "SIGKILL":
-            cause += "; most often memory ran out: give fewer --nprocs or a machine with more"
-    else:
-        cause = f"ended with code {code} and without a result"
-    return f"WorkerDiedError: The process that computed this step {cause}."

@@ -19,6 +19,7 @@ from nipype.pipeline.engine.utils import topological_sort
 from nipype.pipeline.plugins.base import PluginBase
 
 from alsflow.workflows.cache import FileHashes, drop_result, read_record, repair
+from alsflow.workflows.deaths import Death, death_by_error, last_words
 
 logger = logging.getLogger("alsflow")
 
@@ -124,6 +125,10 @@ class GraphScheduler(PluginBase):
     def _close(self) -> None:
         """End whatever is still being computed."""
 
+    def _allowed(self, node: Any) -> str:
+        """Memory that `node` had when it was alone, and what sets it, for people."""
+        return "all that there was"
+
     # -- the loop
 
     def _tell(self, event: str, *arguments: Any) -> None:
@@ -163,14 +168,16 @@ class GraphScheduler(PluginBase):
         self._hashes.add(answer.get("hashes", {}))
         if not answer["error"]:
             self._finish(node, answer["seconds"], cached=False)
-        elif answer.get("memory"):
-            self._died(node, answer["error"], memory=True)
-        else:
-            self._fail(node, answer["error"])
+            return
+        death = death_by_error(answer["error"], answer.get("peak_mb", 0))
+        self._died(node, death.text, death.memory or bool(answer.get("memory")), death.peak_mb)
 
-    def _died(self, node: Any, obituary: str, memory: bool) -> None:
+    def _died(self, node: Any, obituary: str, memory: bool, peak_mb: float = 0) -> None:
         """Give a node that died of memory one more chance; any other has failed."""
         drop_result(node)
+        if memory and node in self._retried:
+            death = Death(obituary, memory, peak_mb)
+            obituary = last_words(death, node.mem_gb, self._allowed(node))
         if not memory or node in self._retried or self._stopped:
             self._fail(node, obituary)
             return

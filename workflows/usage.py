@@ -80,6 +80,11 @@ class Meter:
                 self._seen_mb = max(self._seen_mb, status_mb("self", "VmRSS") + below)
 
 
+def in_use_mb(pid: int) -> float:
+    """Highest memory of a process since it was set back, and of what it has started, MB."""
+    return status_mb(pid, "VmHWM") + sum(status_mb(k, "VmHWM") for k in programs_below(pid))
+
+
 def status_mb(pid: int | str, name: str) -> float:
     """One entry of /proc/PID/status in MB; 0 where there is none."""
     with suppress(OSError, ValueError):
