@@ -30,7 +30,7 @@ from alsflow.workflows.cache import FileHashes, record
 from alsflow.workflows.deaths import death_of_process, of_memory, printed_since
 from alsflow.workflows.machine import limits, oom_kills
 from alsflow.workflows.scheduler import GraphScheduler, Watcher
-from alsflow.workflows.usage import Meter, in_use_mb
+from alsflow.workflows.usage import Meter, give_back, in_use_mb
 
 logger = logging.getLogger("alsflow")
 
@@ -53,8 +53,9 @@ def work(pipe: connection.Connection, log_file: str, folder: str) -> None:
     for handler in logging.getLogger("nipype").handlers:
         handler.setFormatter(logging.Formatter(LOG_FORMAT))
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    hashes = FileHashes()
+    hashes, floor_mb = FileHashes(), 0.0
     while True:
+        floor_mb = give_back(floor_mb)
         try:
             packed = pipe.recv_bytes()
         except EOFError:
