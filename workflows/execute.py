@@ -14,6 +14,7 @@ from nipype.pipeline.engine import Workflow
 from alsflow.workflows import exits
 from alsflow.workflows.cache import FileHashes, remembered
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
+from alsflow.workflows.resource_log import ResourceLog
 from alsflow.workflows.scheduler import Watcher
 from alsflow.workflows.settings import Settings, as_toml
 
@@ -52,11 +53,12 @@ def run(
     workflow.base_dir = str(work_dir)
     workflow.config["execution"].update(EXECUTION)
     hashes = FileHashes(work_dir / HASHES)
+    used = ResourceLog(log_file(settings).parent)
     plugin = WorkersPlugin(
         processes=settings.nprocs,
         memory_gb=settings.mem_mb / MB_PER_GB,
         hashes=hashes,
-        watchers=watchers,
+        watchers=[*watchers, used],
         log_file=str(log_file(settings)),
         folder=str(work_dir),
         stop_on_first_crash=settings.stop_on_first_crash,
@@ -66,6 +68,7 @@ def run(
             workflow.run(plugin=plugin)
         finally:
             hashes.save()
+            used.write()
 
 
 def run_name(settings: Settings) -> str:

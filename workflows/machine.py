@@ -25,6 +25,8 @@ UNTHREADED = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 MEMORY_SHARE = 0.9  # of the memory that is there
+OWN_MB = 500  # that the program itself holds beside its steps
+LEAST_MB = 100  # below which no run is begun
 TIGHT_SHARE = 0.75  # of what a run may use; with less of it free now, the user is told
 NO_LIMIT = 2**60  # bytes; version 1 of control groups writes such a number for none
 MB = 1_000_000
@@ -91,8 +93,9 @@ def available_processes() -> int:
 
 
 def available_memory_mb() -> int:
-    """Nine tenths of the memory that this process may use, MB."""
-    return int(limits().memory.value * MEMORY_SHARE)
+    """Nine tenths of the memory that this process may use, MB; less where there is little."""
+    found = limits().memory.value
+    return max(LEAST_MB, int(min(found * MEMORY_SHARE, found - OWN_MB)))
 
 
 def exceeded(found: Limits, processes: int, memory_mb: float) -> list[str]:

@@ -26,6 +26,7 @@ from alsflow.workflows.settings import Settings
 
 Sizes = Mapping[str, float]
 BASE = "base"  # what is needed whatever the input
+MB_PER_GB = 1000
 STREAM_WORKFLOWS = ("anat_wf", "mrs_wf", "dwi_wf", "func_wf", "group_wf")
 
 
