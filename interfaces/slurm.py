@@ -201,7 +201,7 @@ def job_ids(text: str) -> list[str]:
     (['12'], ['12_3'], ['12_3', '12_4', '12_5', '12_9'], ['12'])
     """
     text = text.strip().partition(";")[0]
-    match = re.fullmatch(r"(\d+)_\[([\d,:-]*)(?:%\d+)?\.*\]", text)
+    match = re.fullmatch(r"(\d+)_\[([\d,:-]*)(?:%\d+)?\]", text)
     if match is None:
         return [text] if text else []
     found: list[int] = []
