@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from urllib.parse import quote
+from uuid import uuid4
 
 from alsflow import __version__
 from alsflow.interfaces import bids
@@ -57,7 +58,7 @@ def prepare_output(settings: Settings) -> None:
     for folder in (settings.output_dir / "logs", settings.work_dir):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".{os.getpid()}.probe"
+            probe = folder / f".{uuid4().hex}.probe"  # pids repeat between nodes
             probe.touch()
             probe.unlink()
         except OSError as error:
