@@ -58,6 +58,7 @@ class Submission:
     mem: str = ""  # memory of a task
     time: str = ""  # time limit of a task
     submitted: str = ""
+    user: int = -1  # number of who submitted it
     version: str = ""
     folder: Path = field(default=Path(), compare=False)
 
