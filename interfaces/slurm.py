@@ -269,9 +269,9 @@ def parse_accounting(text: str, job: str) -> Ended | None:
 
 
 def parse_history(text: str) -> dict[str, Ended]:
-    """Read the lines of `parse_accounting` for many jobs.
+    r"""Read the lines of `parse_accounting` for many jobs.
 
-    >>> parse_history("7_1|TIMEOUT|0:0||c1|60\\n7_[2-3]|CANCELLED by 0|0:0||None|60")["7_3"].state
+    >>> parse_history("7_1|TIMEOUT|0:0||c1|60\n7_[2-3]|CANCELLED by 0|0:0||None|60")["7_3"].state
     'CANCELLED'
     """
     lines: dict[str, list[str]] = {}
@@ -434,8 +434,9 @@ def states(ids: Iterable[str], user: int | None = None) -> dict[str, Job] | None
     if not wanted:
         return {}
     try:
-        done = _call("squeue", "--noheader", "--array", "--states=all", 
-                     f"--user={os.geteuid() if user is None else user}", "--format=%i|%T|%N|%r")  # fmt: skip
+        done = _call("squeue", "--noheader", "--array", "--states=all",
+                     f"--user={os.geteuid() if user is None else user}",
+                     "--format=%i|%T|%N|%r")  # fmt: skip
     except UnreachableError:
         return None
     if done.returncode:  # not about one job: nothing is known of any

@@ -87,12 +87,13 @@ def description(settings: Settings) -> dict:
     entry = {"URL": quote(os.path.relpath(settings.bids_dir, settings.output_dir))}
     if source.get("DatasetDOI"):
         entry["DOI"] = str(source["DatasetDOI"])
-    checked = f"BIDS files checked by {bids.validator_version()}"
+    checked = f"BIDS files checked by {settings.checked_by or bids.validator_version()}"
     skipped = "BIDS validation was skipped"
+    unchecked = settings.skip_bids_validation and not settings.checked_by
     generated = {
         "Name": "alsflow",
         "Version": __version__,
-        "Description": skipped if settings.skip_bids_validation else checked,
+        "Description": skipped if unchecked else checked,
     }
     return {
         "Name": f"alsflow - {source.get('Name', 'derivatives')}",

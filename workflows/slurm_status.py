@@ -236,9 +236,8 @@ class _Looked:
         if ended.code == exits.INPUT_MISSING:
             return self._told("absent", self._reasons("absent"), started,
                               "add the file, then resume", **more)  # fmt: skip
-        if ended.code == exits.FAILED and states and states <= {"done", "flagged", "absent"}:
-            if "flagged" in states:
-                return self._told("flagged", self._reasons("flagged"), started, **more)
+        if ended.code == exits.FAILED and {"flagged"} <= states <= {"done", "flagged", "absent"}:
+            return self._told("flagged", self._reasons("flagged"), started, **more)
         return self._told("failed", self._reasons("failed", "not-run", "refused"), started, **more)
 
     def _reasons(self, *states: str) -> str:
