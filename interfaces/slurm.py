@@ -201,10 +201,10 @@ def job_ids(text: str) -> list[str]:
     (['12'], ['12_3'], ['12_3', '12_4', '12_5', '12_9'], ['12'])
     """
     text = text.strip().partition(";")[0]
-    match = re.fullmatch(r"(\d+)_\[([\d,:-]*)(?:%\d+)?\.*\]", text)
+    match = re.fullmatch(r"(\d+)_\[([\d,:-]*)(?:%\d+)?\]", text)
     if match is None:
         return [text] if text else []
-    found = []
+    found: list[int] = []
     for part in filter(None, match[2].split(",")):
         ends, _, step = part.partition(":")
         first, _, last = ends.partition("-")
@@ -261,11 +261,7 @@ def parse_accounting(text: str, job: str) -> Ended | None:
             ended = Ended(plain_state(cells[1]), int(code) if code.isdigit() else None,
                           int(number) if number.isdigit() else 0, "", nodes,
                           parse_minutes(cells[5]))  # fmt: skip
-    if ended is None:
-        return None
-    return Ended(
-        ended.state, ended.exit_code, ended.signal, "", ended.nodes, ended.minutes, memory
-    )
+    return None if ended is None else replace(ended, max_rss_mb=memory)
 
 
 def parse_history(text: str) -> dict[str, Ended]:
