@@ -9,6 +9,7 @@ from glob import escape
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -117,7 +118,7 @@ def releases(packages: list[str]) -> list[tuple[str, str]]:
 def write_page(path: Path, text: str) -> Path:
     """Write a page whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    partial = path.with_name(f".{uuid4().hex}.{path.name}")  # pids repeat between nodes
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
     return path

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 RECORD = "_outputs.json"
 CHUNK = 1 << 20  # bytes
@@ -23,7 +24,7 @@ CHUNK = 1 << 20  # bytes
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    partial = path.with_name(f".{uuid4().hex}.{path.name}")  # pids repeat between nodes
     try:
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
