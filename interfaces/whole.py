@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -68,28 +67,29 @@ def remove(path: Path) -> None:
             ) from None
 
 
-def put_all(files: Iterable[tuple[Path, Path]]) -> None:
-    """Copy files to their places: first all of them beside, then all of them in.
+def put_all(files: Mapping[Path, Callable[[Path], object]]) -> list[str]:
+    """Write files: first all of them beside their places, then all of them in.
 
     A disk that fills up, or a process that is killed while it copies, leaves the old files
-    together; only renaming is left for the end.
+    together; only renaming is left for the end. Returns the places as text.
 
     Parameters
     ----------
-    files : iterable of (path, path)
-        Source and place; folders are made.
+    files : mapping
+        From the place to what writes the file under the name that it is given; folders are made.
     """
-    staged: list[tuple[Path, Path]] = []
+    staged: dict[Path, Path] = {}
     try:
-        for source, target in files:
+        for target, write in files.items():
             target.parent.mkdir(parents=True, exist_ok=True)
-            staged.append((partial_of(target), target))
-            shutil.copyfile(source, staged[-1][0])
-        for partial, target in staged:
+            staged[target] = partial_of(target)
+            write(staged[target])
+        for target, partial in staged.items():
             put(partial, target)
     finally:
-        for partial, _ in staged:
+        for partial in staged.values():
             partial.unlink(missing_ok=True)
+    return [str(target) for target in staged]
 
 
 def leftovers(folder: Path, deep: bool = True) -> list[Path]:
