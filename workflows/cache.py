@@ -8,37 +8,67 @@ a node whose record does not fit the disk loses its result and is computed again
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import shutil
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from typing import IO, Any
+
+from alsflow.interfaces.whole import whole
 
 RECORD = "_outputs.json"
 CHUNK = 1 << 20  # bytes
+TICK = 20_000_000  # ns between two times that a file system tells apart, at most
+COARSE_TICK = 2_000_000_000  # the same where it keeps whole seconds alone
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
-    partial = path.with_name(f".{uuid4().hex}.{path.name}")  # pids repeat between nodes
-    try:
+    with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock file `path` while several runs may write beside it."""
     with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        locked(handle)
         yield
+
+
+def locked(handle: IO[str], wait: bool = True) -> bool:
+    """Lock an open file until it is closed; False if another process has it.
+
+    On a disk that knows no locks (some network disks) nobody can be kept out: one warning says
+    so, and the rest is up to whoever starts the runs.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        _warn_of_no_locks(str(Path(handle.name).parent))
+    return True
+
+
+@cache
+def _warn_of_no_locks(folder: str) -> None:
+    print(
+        f"alsflow: the disk of {folder} knows no locks; start no two runs on the same people at "
+        "one time.",
+        file=sys.stderr,
+    )
 
 
 class FileHashes:
@@ -60,8 +90,10 @@ class FileHashes:
             stamp = _stamp(path)
             known = self._known.get(path)
             if known is None or known[0] != stamp:
+                fresh = _may_change_unseen(stamp)
                 known = [stamp, _md5(path)]
-                self._known[path] = self._changed[path] = known
+                if not fresh:
+                    self._known[path] = self._changed[path] = known
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         return known[1]
@@ -92,7 +124,23 @@ class FileHashes:
             content = json.loads(self._store.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # absent or damaged: every file is read again
             return {}
-        return content if isinstance(content, dict) else {}
+        known = content if isinstance(content, dict) else {}
+        return {path: entry for path, entry in known.items() if _is_entry(entry)}
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)
+
+
+def _may_change_unseen(stamp: list[int]) -> bool:
+    """Whether a change from now on could leave a file with the same times as before.
+
+    Clocks of file systems tick: what is written twice within a tick looks the same. The time
+    that counts is that of the last status change, which nobody can set.
+    """
+    changed = stamp[2]
+    tick = COARSE_TICK if changed % 1_000_000_000 == 0 else TICK
+    return time.time_ns() < changed + tick
 
 
 def _stamp(path: str) -> list[int]:
@@ -190,7 +238,10 @@ def drop_result(node: Any, elements: bool = False) -> None:
     """Make Nipype compute `node` again; with `elements` all elements of a MapNode too."""
     folder = Path(node.output_dir())
     for path in (folder.rglob if elements else folder.glob)("result_*.pklz"):
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():  # whoever put it there
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _distrust(node: Any, hashes: FileHashes) -> str:
@@ -201,7 +252,10 @@ def _distrust(node: Any, hashes: FileHashes) -> str:
     if content is None:
         return "it was interrupted before its outputs were recorded"
     for path, md5 in content["files"].items():
-        now = hashes.md5(path)
+        try:
+            now = hashes.md5(path)
+        except OSError as error:  # no permission, a bad block
+            return f"{path} cannot be read ({error.strerror})"
         if now is None:
             return f"{path} is missing"
         if now != md5:
