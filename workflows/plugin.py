@@ -28,6 +28,7 @@ from typing import Any
 
 from alsflow.workflows.cache import FileHashes, record
 from alsflow.workflows.scheduler import GraphScheduler, Watcher
+from alsflow.workflows.stored import portable
 
 logger = logging.getLogger("alsflow")
 
@@ -85,7 +86,8 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
     start = time.monotonic()
     try:
         node = pickle.loads(packed)
-        outputs = node.run().outputs
+        with portable(node.base_dir):
+            outputs = node.run().outputs
         seconds = time.monotonic() - start
         record(node, outputs, hashes, seconds)
     except BaseException:  # also SystemExit: a node must not end its worker
