@@ -114,7 +114,12 @@ class FileHashes:
             return
         with exclusive(self._store.with_suffix(".lock")):
             merged = {**self._load(), **self.news()}
-            kept = {path: entry for path, entry in merged.items() if os.path.exists(path)}
+            folder = str(self._store.parent)
+            kept = {
+                relative_inside(path, folder, folder): entry
+                for path, entry in merged.items()
+                if os.path.exists(path)
+            }
             write_text(self._store, json.dumps(kept))
 
     def _load(self) -> dict[str, list]:
@@ -124,8 +129,13 @@ class FileHashes:
             content = json.loads(self._store.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # absent or damaged: every file is read again
             return {}
+        folder = str(self._store.parent)
         known = content if isinstance(content, dict) else {}
-        return {path: entry for path, entry in known.items() if _is_entry(entry)}
+        return {
+            os.path.normpath(os.path.join(folder, path)): entry
+            for path, entry in known.items()
+            if _is_entry(entry)
+        }
 
 
 def _is_entry(entry: Any) -> bool:
@@ -141,6 +151,11 @@ def _may_change_unseen(stamp: list[int]) -> bool:
     changed = stamp[2]
     tick = COARSE_TICK if changed % 1_000_000_000 == 0 else TICK
     return time.time_ns() < changed + tick
+
+
+def relative_inside(path: str, root: str, folder: str) -> str:
+    """`path` relative to `folder` if it lies below `root`: it stays right when that is moved."""
+    return os.path.relpath(path, folder) if path.startswith(root + os.sep) else path
 
 
 def _stamp(path: str) -> list[int]:
@@ -201,16 +216,23 @@ def _files_of(path: str, node_dir: str) -> list[str]:
 
 def record(node: Any, outputs: Any, hashes: FileHashes, seconds: float, **used: float) -> None:
     """Leave in the node's folder what its outputs are, how long they took and what they used."""
-    files = {path: hashes.md5(path) for path in output_files(outputs, node.output_dir())}
+    folder, root = node.output_dir(), os.path.realpath(node.base_dir)
+    paths = output_files(outputs, folder)
+    files = {relative_inside(path, root, folder): hashes.md5(path) for path in paths}
     content = json.dumps({"files": files, "seconds": round(seconds, 3), **used})
-    write_text(Path(node.output_dir()) / RECORD, content)
+    write_text(Path(folder) / RECORD, content)
 
 
 def read_record(node: Any) -> dict[str, Any] | None:
-    """Record of a node; None where it is absent or damaged."""
+    """Record of a node, its paths whole; None where it is absent or damaged."""
+    folder = node.output_dir()
     try:
-        content = json.loads((Path(node.output_dir()) / RECORD).read_text(encoding="utf-8"))
-        return content if isinstance(content["files"], dict) else None
+        content = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
+        if not isinstance(content["files"], dict):
+            return None
+        files = content["files"].items()
+        whole = {os.path.normpath(os.path.join(folder, path)): md5 for path, md5 in files}
+        return content | {"files": whole}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -15,6 +15,7 @@ from alsflow.workflows.cache import FileHashes, locked, remembered
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
 from alsflow.workflows.scheduler import Watcher
 from alsflow.workflows.settings import Settings, as_toml
+from alsflow.workflows.stored import portable
 
 HASHES = "file_hashes.json"
 EXECUTION = {
@@ -60,7 +61,7 @@ def run(
         folder=str(work_dir),
         stop_on_first_crash=settings.stop_on_first_crash,
     )
-    with remembered(hashes):
+    with remembered(hashes), portable(work_dir):
         try:
             workflow.run(plugin=plugin)
         finally:

@@ -28,6 +28,7 @@ from typing import Any
 
 from alsflow.workflows.cache import FileHashes, record
 from alsflow.workflows.scheduler import GraphScheduler, Watcher
+from alsflow.workflows.stored import portable
 from alsflow.workflows.usage import Meter
 
 logger = logging.getLogger("alsflow")
@@ -86,7 +87,7 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
     start = time.monotonic()
     try:
         node = pickle.loads(packed)
-        with Meter() as meter:
+        with portable(node.base_dir), Meter() as meter:
             outputs = node.run().outputs
         seconds = time.monotonic() - start
         record(node, outputs, hashes, seconds, **asdict(meter.usage))
