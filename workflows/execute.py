@@ -13,7 +13,8 @@ from nipype.pipeline.engine import Workflow
 
 from alsflow.workflows import exits
 from alsflow.workflows.cache import FileHashes, remembered
-from alsflow.workflows.plugin import LOG_FORMAT, Watcher, WorkersPlugin
+from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
+from alsflow.workflows.scheduler import Watcher
 from alsflow.workflows.settings import Settings, as_toml
 
 HASHES = "file_hashes.json"

@@ -193,6 +193,9 @@ class Manifest:
     def started(self, node: Any) -> None:
         """Nothing to note."""
 
+    def retried(self, node: Any, text: str) -> None:
+        """Nothing to note: the step may yet succeed."""
+
     def finished(self, node: Any, seconds: float, cached: bool) -> None:
         """Settle the entry with its last node."""
         entry = self.entry_of(node)

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from alsflow.workflows.manifest import Key, Manifest
+from alsflow.workflows.manifest import Key, Manifest, cause_of
 
 PLAIN_INTERVAL = 30.0  # s between two plain lines while nothing ends
 SHOWN_RUNNING = 6  # steps named in the table
@@ -83,6 +83,12 @@ class Progress:
         """One step more is running."""
         self._running[node] = time.monotonic()
         self._refresh()
+
+    def retried(self, node: Any, text: str) -> None:
+        """One step died and waits for its second chance."""
+        self._running.pop(node, None)
+        cause = cause_of(text)[1]
+        self._say(f"{_short(node)} is computed once more, alone: {cause}")
 
     def finished(self, node: Any, seconds: float, cached: bool) -> None:
         """One step has its result."""
