@@ -27,6 +27,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from alsflow.workflows.cache import FileHashes, record
+from alsflow.workflows.keep import check_whole
 from alsflow.workflows.scheduler import GraphScheduler, Watcher
 
 logger = logging.getLogger("alsflow")
@@ -85,6 +86,7 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
     start = time.monotonic()
     try:
         node = pickle.loads(packed)
+        check_whole(node)
         outputs = node.run().outputs
         seconds = time.monotonic() - start
         record(node, outputs, hashes, seconds)
