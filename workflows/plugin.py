@@ -27,6 +27,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from alsflow.workflows.cache import FileHashes, record
+from alsflow.workflows.keep import check_whole
 from alsflow.workflows.scheduler import GraphScheduler, Watcher
 from alsflow.workflows.stored import portable
 from alsflow.workflows.usage import Meter
@@ -87,6 +88,7 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
     start = time.monotonic()
     try:
         node = pickle.loads(packed)
+        check_whole(node)
         with portable(node.base_dir), Meter() as meter:
             outputs = node.run().outputs
         seconds = time.monotonic() - start
