@@ -28,8 +28,10 @@ from typing import Any
 
 from alsflow.workflows.cache import FileHashes, record
 from alsflow.workflows.deaths import death_of_process, of_memory, printed_since
+from alsflow.workflows.keep import check_whole
 from alsflow.workflows.machine import limits, oom_kills
 from alsflow.workflows.scheduler import GraphScheduler, Watcher
+from alsflow.workflows.stored import portable
 from alsflow.workflows.usage import Meter, give_back, in_use_mb
 
 logger = logging.getLogger("alsflow")
@@ -91,7 +93,8 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
     meter = Meter()
     try:
         node = pickle.loads(packed)
-        with meter:
+        check_whole(node)
+        with portable(node.base_dir), meter:
             outputs = node.run().outputs
         seconds = time.monotonic() - start
         record(node, outputs, hashes, seconds, **asdict(meter.usage))
