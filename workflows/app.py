@@ -130,6 +130,16 @@ def plan_participants(settings: Settings, verbose: bool = False) -> Plan:
     return Plan(settings, visits, participant.requirements(visits, streams, named))
 
 
+def _show_forecast(plan: Plan) -> None:
+    """Say how long the run would take and how much memory it would hold."""
+    forecast = import_module("alsflow.workflows.forecast")
+    found = forecast.cohort(plan.visits, plan.entries, plan.settings)
+    if text := found.text(plan.settings):
+        print(text)
+    if found.unknown:
+        print(f"Nothing can be expected of {', '.join(found.unknown)}.")
+
+
 def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
     """Run the participant level."""
     from alsflow.workflows import participant
@@ -138,6 +148,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
     settings, visits, entries = plan.settings, plan.visits, plan.entries
     if dry_run:
         show_requirements(visits, entries)
+        _show_forecast(plan)
         return _needed(entries)
     settings = with_threads(settings, len(visits))
     prepare_output(settings)
