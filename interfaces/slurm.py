@@ -264,6 +264,19 @@ def parse_accounting(text: str, job: str) -> Ended | None:
     return None if ended is None else replace(ended, max_rss_mb=memory)
 
 
+def parse_history(text: str) -> dict[str, Ended]:
+    r"""Read the lines of `parse_accounting` for many jobs.
+
+    >>> parse_history("7_1|TIMEOUT|0:0||c1|60\n7_[2-3]|CANCELLED by 0|0:0||None|60")["7_3"].state
+    'CANCELLED'
+    """
+    lines: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        lines.setdefault(line.partition("|")[0].partition(".")[0], []).append(line)
+    found = {cell: parse_accounting("\n".join(mine), cell) for cell, mine in lines.items()}
+    return {job: ended for cell, ended in found.items() if ended for job in job_ids(cell)}
+
+
 def parse_minutes(text: str) -> float | None:
     """Minutes from a time of Slurm's; None where there is no limit.
 
@@ -404,13 +417,15 @@ def find(name: str) -> str | None:
     return ids[0] if ids else None
 
 
-def states(ids: Iterable[str]) -> dict[str, Job] | None:
+def states(ids: Iterable[str], user: int | None = None) -> dict[str, Job] | None:
     """State of jobs by one question to the controller.
 
     Parameters
     ----------
     ids : iterable of str
         Jobs (``12``) and tasks of arrays (``12_3``); ``12`` stands for all tasks of an array.
+    user : int, optional
+        Number of the user who submitted them; by default the one who asks.
 
     Returns
     -------
@@ -422,7 +437,8 @@ def states(ids: Iterable[str]) -> dict[str, Job] | None:
     if not wanted:
         return {}
     try:
-        done = _call("squeue", "--noheader", "--array", "--states=all", f"--user={os.geteuid()}",
+        done = _call("squeue", "--noheader", "--array", "--states=all",
+                     f"--user={os.geteuid() if user is None else user}",
                      "--format=%i|%T|%N|%r")  # fmt: skip
     except UnreachableError:
         return None
@@ -447,6 +463,23 @@ def final(job: str) -> Ended | None:
         return _accounted(job) or ended or Ended(VANISHED)
     except UnreachableError:
         return None
+
+
+def history(jobs: Iterable[str]) -> dict[str, Ended]:
+    """How jobs and tasks of arrays have ended, by one question to the accounting.
+
+    Empty where there is no accounting, or it does not answer.
+    """
+    fields = "JobID,State,ExitCode,MaxRSS,NodeList,Timelimit"
+    wanted = sorted({job.partition("_")[0] for job in jobs})
+    try:
+        done = _call("sacct", "--noheader", "--parsable2", f"--jobs={','.join(wanted)}",
+                     f"--format={fields}")  # fmt: skip
+    except (MissingProgramError, UnreachableError):
+        return {}
+    if done.returncode or not wanted:
+        return {}
+    return parse_history(done.stdout)
 
 
 def _accounted(job: str) -> Ended | None:
