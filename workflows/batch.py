@@ -46,10 +46,11 @@ def main(argv: Sequence[str]) -> int:
     sys.path += [entry for entry in job["path"] if entry not in sys.path]
     os.chdir(job["work_dir"])
     from alsflow.workflows.cache import FileHashes, remembered
+    from alsflow.workflows.stored import portable
 
     hashes = FileHashes()
     states: dict[int, str] = {}
-    with remembered(hashes):
+    with remembered(hashes), portable(job["work_dir"]):
         for index, step in enumerate(job["steps"]):
             if (folder / REVOKED).exists():
                 print("The driver has given this job up; it ends.", file=sys.stderr)
@@ -103,14 +104,14 @@ def _is_cached(node: Any) -> bool:
 
 
 def _lacks_input(node: Any) -> bool:
-    """Whether an input was removed to save space; the driver makes it again."""
-    from alsflow.workflows import cache
+    """Whether an input was removed to save space; the driver has it made again."""
+    from alsflow.workflows.keep import check_whole
 
-    removed = getattr(cache, "removed", None)
-    if removed is None:
-        return False
-    paths = cache.paths_in(node.inputs.get())  # type: ignore[attr-defined]
-    return any(removed(path) is not None for path in paths)
+    try:
+        check_whole(node)
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def wait_for_files(paths: Iterable[Path], lag: float) -> list[Path]:

@@ -14,7 +14,7 @@ from alsflow.workflows import exits
 from alsflow.workflows.cache import FileHashes, locked, remembered
 from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
-from alsflow.workflows.scheduler import Watcher
+from alsflow.workflows.scheduler import GraphScheduler, Watcher
 from alsflow.workflows.settings import Settings, as_toml
 from alsflow.workflows.stored import portable
 
@@ -53,7 +53,27 @@ def run(
     workflow.base_dir = str(work_dir)
     workflow.config["execution"].update(EXECUTION)
     hashes = FileHashes(work_dir / HASHES)
-    plugin = WorkersPlugin(
+    plugin = _plugin(settings, hashes, watchers)
+    plugin.keeper = Keeper(settings.keep_work)
+    with remembered(hashes), portable(work_dir):
+        try:
+            workflow.run(plugin=plugin)
+        finally:
+            hashes.save()
+
+
+def _plugin(
+    settings: Settings, hashes: FileHashes, watchers: Iterable[Watcher]
+) -> GraphScheduler:
+    """Where nodes are computed: in processes of this machine, or as jobs of a cluster."""
+    work_dir = settings.work_dir.resolve()
+    if settings.plugin == "slurm":
+        from alsflow.workflows.slurm_plugin import Place, SlurmPlugin
+
+        read = (settings.bids_dir.resolve(), *(p.resolve() for p in settings.derivatives.values()))
+        place = Place(work_dir, (settings.output_dir.resolve(),), read)
+        return SlurmPlugin(settings.slurm, place, hashes, watchers, settings.stop_on_first_crash)
+    return WorkersPlugin(
         processes=settings.nprocs,
         memory_gb=settings.mem_mb / MB_PER_GB,
         hashes=hashes,
@@ -62,12 +82,6 @@ def run(
         folder=str(work_dir),
         stop_on_first_crash=settings.stop_on_first_crash,
     )
-    plugin.keeper = Keeper(settings.keep_work)
-    with remembered(hashes), portable(work_dir):
-        try:
-            workflow.run(plugin=plugin)
-        finally:
-            hashes.save()
 
 
 def run_name(settings: Settings) -> str:

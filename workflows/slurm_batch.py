@@ -17,6 +17,7 @@ from alsflow.interfaces import slurm
 from alsflow.workflows import batch
 from alsflow.workflows.cache import read_record, write_text
 from alsflow.workflows.machine import THREADED, UNTHREADED
+from alsflow.workflows.resources import expected
 from alsflow.workflows.settings import SlurmSettings
 from alsflow.workflows.slurm_script import JobNeed, batch_script, in_container, plain_path
 
@@ -25,20 +26,6 @@ START_MINUTES = 2.0  # of a job for the start of Python and for waiting for file
 LEAST_MINUTES = 10  # that are asked for; queues are not faster for less
 MEMORY_FACTOR = 1.25  # of the memory expected
 LEAST_MB = 1000
-
-
-@dataclass(frozen=True)
-class Need:
-    """What one node needs; stands in for `resources.Need`."""
-
-    memory_gb: float
-    minutes: float
-    processes: int = 1
-
-
-def expected(node: Any) -> Need:
-    """What a node needs; stands in for `resources.expected`."""
-    return Need(node.mem_gb, 1.0, node.n_procs)
 
 
 @dataclass(frozen=True)
@@ -64,6 +51,7 @@ class Batch:
     over: set[int] = field(default_factory=set)  # nodes whose end is known
     gone: float | None = None  # when it was first seen to have ended
     late: dict[int, float] = field(default_factory=dict)  # since when results are waited for
+    noted: bool = False  # that it was about to be submitted
     abandoned: bool = False  # cancelled by this program
 
     @property

@@ -17,16 +17,18 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from nipype.pipeline.plugins.slurm import SLURMPlugin
 
 from alsflow.interfaces import slurm
 from alsflow.workflows import batch, exits
-from alsflow.workflows.cache import FileHashes, read_record
+from alsflow.workflows.cache import FileHashes, read_record, removed
+from alsflow.workflows.resources import expected
 from alsflow.workflows.scheduler import GraphScheduler, Watcher
 from alsflow.workflows.settings import SlurmSettings
-from alsflow.workflows.slurm_batch import SCRIPT, Batch, Place, Writer, expected, pack
+from alsflow.workflows.slurm_batch import SCRIPT, Batch, Place, Writer, pack
 from alsflow.workflows.slurm_groups import bundles
 from alsflow.workflows.slurm_jobs import ActiveJobs, Entry, cancel, settle
 
@@ -83,6 +85,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         self._sent: list[Batch] = []
         self._members: set[Any] = set()  # nodes in jobs that have not ended
         self._done: set[Any] = set()
+        self._reopened: set[Any] = set()  # nodes that are made again
         self._tries: dict[Any, int] = {}
         self._lacked_memory: set[Any] = set()
         self._end = ""  # why nothing more is submitted
@@ -103,7 +106,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         return node not in self._members and super()._is_cached(node)
 
     def _take(self, node: Any) -> bool:
-        if node in self._members or self._end or self._unsent:
+        if node in self._members or self._end or self._unsent or self._is_read(node):
             return False
         short = [other for other in self._packed if self._is_short(other)]
         jobs = len(self._packed) - len(short) + len({person_of(other) for other in short})
@@ -140,15 +143,37 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
 
     def _close(self) -> None:
         """Cancel what is in the queue; what may still run stays noted for the next run."""
-        jobs = [entry.job for entry in self._sent]
+        jobs = [entry.job for entry in self._sent] + self._interrupted()
         if cancel(jobs):
-            self._noted.drop(entry.name for entry in self._sent)
+            self._noted.drop(entry.name for entry in self._sent + self._unsent)
         else:
             self._say(f"Jobs that were cancelled may still be running: {', '.join(jobs)}.")
 
+    def _interrupted(self) -> list[str]:
+        """Job whose submission was interrupted before its id was known."""
+        with suppress(slurm.SlurmError):
+            found = [slurm.find(entry.name) for entry in self._unsent if entry.noted]
+            return [job for job in found if job]
+        return []
+
     def _finish(self, node: Any, seconds: float, cached: bool) -> None:
         self._done.add(node)
+        self._reopened.discard(node)
         super()._finish(node, seconds, cached)
+
+    def _fail(self, node: Any, text: str) -> None:
+        self._reopened.discard(node)
+        super()._fail(node, text)
+
+    def _reopen(self, node: Any, reason: str, forget: bool) -> None:
+        self._done.discard(node)
+        self._reopened.add(node)
+        super()._reopen(node, reason, forget)
+
+    def _is_read(self, node: Any) -> bool:
+        """Whether jobs may be reading what `node`, which is made again, has written."""
+        jobs = self._sent + self._unsent
+        return node in self._reopened and any(job.person == person_of(node) for job in jobs)
 
     # -- which nodes share a job
 
@@ -185,9 +210,9 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
             or forced
             or not self._is_short(node)
             or any(person_of(other) != person_of(node) for other in before)
-            or any((read_record(other) or {}).get("removed") for other in before
-                   if other in self._done)  # it must be made again first
-        ):  # fmt: skip
+            or any(person_of(other) == person_of(node) for other in self._reopened)
+            or not all(_is_whole(other) for other in before if other in self._done)
+        ):
             return False
         try:
             followers[node] = pack(node)
@@ -236,6 +261,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         return True
 
     def _note(self, entry: Batch) -> None:
+        entry.noted = True
         self._noted.put(Entry(entry.name, entry.job, entry.person, str(entry.folder)))
 
     def _refuse(self, entry: Batch, sentence: str) -> None:
@@ -368,6 +394,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
     def _return(self, nodes: Iterable[Any]) -> None:
         """Have nodes that can run looked at again."""
         able = [node for node in nodes if self._missing[node] == 0]
+        self._running.difference_update(able)
         self._ready += [node for node in able if node not in self._ready]
         self._ready.sort(key=self._rank.__getitem__)
 
@@ -439,6 +466,12 @@ def person_of(node: Any) -> str:
     """Workflow of the visit of a node; that of the group level where there is no visit."""
     parts = node.fullname.split(".")
     return parts[1] if len(parts) > 1 and parts[1].startswith("sub_") else parts[0]
+
+
+def _is_whole(node: Any) -> bool:
+    """Whether no output of a finished node was removed to save space."""
+    paths = (read_record(node) or {}).get("files", {})
+    return not any(removed(path) for path in paths)
 
 
 def _obituary(entry: Batch, ended: slurm.Ended, log: str) -> str:
