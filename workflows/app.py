@@ -227,7 +227,8 @@ def _execute(
         logger.info("may use %s; the run uses %d processes, %d MB, %d threads each",
                     limits().text, settings.nprocs, settings.mem_mb,
                     settings.omp_nthreads)  # fmt: skip
-        progress = Progress(manifest, settings.nprocs, verbose=verbose)
+        at_once = settings.slurm.max_jobs if settings.plugin == "slurm" else settings.nprocs
+        progress = Progress(manifest, at_once, verbose=verbose)
         manifest.start()
         try:
             workflow = init()
@@ -272,6 +273,8 @@ def with_threads(settings: Settings, visits: int) -> Settings:
     What the run was given beyond what this process may use is told.
     """
     spare = max(1, settings.nprocs // max(1, visits))
+    if settings.plugin == "slurm":
+        spare = 1  # the processors of this machine say nothing of those of the cluster
     settings = replace(settings, omp_nthreads=settings.omp_nthreads or spare)
     if settings.plugin == "workers":  # jobs of a cluster run elsewhere
         for warning in exceeded(limits(), settings.nprocs, settings.mem_mb):

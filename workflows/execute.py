@@ -15,7 +15,7 @@ from alsflow.workflows.cache import FileHashes, locked, remembered
 from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
 from alsflow.workflows.resource_log import ResourceLog
-from alsflow.workflows.scheduler import Watcher
+from alsflow.workflows.scheduler import GraphScheduler, Watcher
 from alsflow.workflows.settings import Settings, as_toml
 from alsflow.workflows.stored import portable
 
@@ -55,15 +55,7 @@ def run(
     workflow.config["execution"].update(EXECUTION)
     hashes = FileHashes(work_dir / HASHES)
     used = ResourceLog(log_file(settings).parent)
-    plugin = WorkersPlugin(
-        processes=settings.nprocs,
-        memory_gb=settings.mem_mb / MB_PER_GB,
-        hashes=hashes,
-        watchers=[*watchers, used],
-        log_file=str(log_file(settings)),
-        folder=str(work_dir),
-        stop_on_first_crash=settings.stop_on_first_crash,
-    )
+    plugin = _plugin(settings, hashes, (*watchers, used))
     plugin.keeper = Keeper(settings.keep_work)
     with remembered(hashes), portable(work_dir):
         try:
@@ -71,6 +63,26 @@ def run(
         finally:
             hashes.save()
             used.write()
+
+
+def _plugin(settings: Settings, hashes: FileHashes, watchers: Iterable[Watcher]) -> GraphScheduler:
+    """Where nodes are computed: in processes of this machine, or as jobs of a cluster."""
+    work_dir = settings.work_dir.resolve()
+    if settings.plugin == "slurm":
+        from alsflow.workflows.slurm_plugin import Place, SlurmPlugin
+
+        read = (settings.bids_dir.resolve(), *(p.resolve() for p in settings.derivatives.values()))
+        place = Place(work_dir, (settings.output_dir.resolve(),), read)
+        return SlurmPlugin(settings.slurm, place, hashes, watchers, settings.stop_on_first_crash)
+    return WorkersPlugin(
+        processes=settings.nprocs,
+        memory_gb=settings.mem_mb / MB_PER_GB,
+        hashes=hashes,
+        watchers=watchers,
+        log_file=str(log_file(settings)),
+        folder=str(work_dir),
+        stop_on_first_crash=settings.stop_on_first_crash,
+    )
 
 
 def run_name(settings: Settings) -> str:
