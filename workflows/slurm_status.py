@@ -222,7 +222,7 @@ class _Looked:
 
     def _ended(self, started: Mark | None, ended: Mark) -> Task:
         seconds = max(0, ended.second - started.second) if started else 0
-        more = {"seconds": seconds, "code": ended.code, "node": ended.node}
+        more: dict[str, Any] = {"seconds": seconds, "code": ended.code, "node": ended.node}
         states = {row["state"] for row in self.rows}
         if ended.code == exits.OK:
             return self._told("done", "", started, **more)
