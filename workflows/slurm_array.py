@@ -350,6 +350,7 @@ def _need(settings: Settings, name: str, folder: Path, log_name: str, array: str
         minutes=minutes(settings.slurm.array_time),
         array=array,
         options=("--requeue",),  # finished steps are kept, so a task may start again
+        environment=_atlases(),
     )
 
 
@@ -379,21 +380,24 @@ def _command(settings: Settings, level: str, folder: Path) -> list[str]:
     """Command of a task, in its container if there is one."""
     command = [*program(settings), str(settings.bids_dir), str(settings.output_dir), level,
                "--config-file", str(folder / record.SETTINGS)]  # fmt: skip
-    environment = {"NO_ET": "1"}
-    atlases = os.environ.get(FOLDER_VARIABLE)
-    if atlases:  # else those of the container
-        environment[FOLDER_VARIABLE] = str(atlas_folder().resolve())
     if not settings.slurm.container:
         return command
-    readable = list(_read_only(settings)) + ([atlas_folder().resolve()] if atlases else [])
     writable = [settings.output_dir, settings.work_dir]
+    readable = [*_read_only(settings), *map(Path, _atlases().values())]
     for path in (*writable, *readable):
         if CUT.search(str(path)):
             raise SettingsError(
                 f"{path} cannot be seen inside a container, because its name holds ':' or ','; "
                 "rename it."
             )
+    environment = {"NO_ET": "1", **_atlases()}
     return in_container(command, settings.slurm, writable, readable, environment)
+
+
+def _atlases() -> dict[str, str]:
+    """Atlas folder, where one is named: else it is the user's, or that of the container."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    return {FOLDER_VARIABLE: str(atlas_folder().resolve())} if named else {}
 
 
 def _read_only(settings: Settings) -> Iterator[Path]:
