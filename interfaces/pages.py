@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from glob import escape
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 
+from alsflow.interfaces.whole import whole
 from alsflow.nodes.errors import BadInputError
 
 MEASURE_COLUMNS = ("measure", "value", "unit", "qc", "reason")
@@ -118,7 +117,6 @@ def releases(packages: list[str]) -> list[tuple[str, str]]:
 def write_page(path: Path, text: str) -> Path:
     """Write a page whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid4().hex}.{path.name}")  # pids repeat between nodes
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path
