@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from alsflow.workflows import exits
 from alsflow.workflows.progress import clock
-from alsflow.workflows.slurm_status import Overview, Task
+from alsflow.workflows.slurm_status import ALIVE, SETTLED, Overview, Task
 
 COLOURS = {"done": "green", "flagged": "yellow", "running": "cyan", "pending": "blue",
            "refused": "red", "absent": "red", "failed": "red", "killed": "red",
@@ -62,6 +61,8 @@ def _title(view: Overview) -> Text:
     text = f"{view.run}: {'1 person' if count == 1 else f'{count} people'}"
     if not view.people:
         text = f"{view.run}: the group level"
+    if view.resumed:
+        text += f" (resumed by {', '.join(view.resumed)})"
     return Text(text, style="bold")
 
 
@@ -128,16 +129,12 @@ def _advice(view: Overview, output_dir: Path) -> list[str]:
         lines.append("Slurm does not answer; this is what the files say.")
     if view.others:
         lines.append(f"{view.others} people of earlier submissions are not in this one (--run).")
-    again = sum(task.state not in ("done", "flagged", "running", "pending")
-                for task in view.people)  # fmt: skip
-    folder = shlex.quote(str(output_dir))
-    if view.exit_code == exits.FAILED and (again or _group_failed(view)):
-        what = f"the {again} missing" if again else "the group level again"
-        lines.append(f"alsflow-slurm resume {folder}    submits {what}.")
-    elif again:
-        lines.append(f"alsflow-slurm resume {folder}    submits the {again} missing now.")
+    people = sum(task.state not in (*SETTLED, *ALIVE) for task in view.people)
+    group = view.group is not None and view.group.state not in (*SETTLED, *ALIVE)
+    if people or group:
+        what = f"the {people} that {'is' if people == 1 else 'are'} missing" if people else ""
+        parts = [what, "then the group level" if people else "the group level again"]
+        parts = [part for part in (parts if view.group is not None else [what]) if part]
+        command = f"alsflow-slurm resume {shlex.quote(str(output_dir))}"
+        lines.append(f"{command}    submits {', '.join(parts)}.")
     return lines
-
-
-def _group_failed(view: Overview) -> bool:
-    return view.group is not None and view.group.state != "done"
