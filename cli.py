@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import signal
 import sys
 import threading
@@ -29,6 +28,7 @@ from alsflow.workflows.settings import (
     SettingsError,
     build,
     check,
+    megabytes,
     merge,
     nearest,
     profile_names,
@@ -78,14 +78,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One sentence, and where to read more."""
-        _complain(f"{message}. See alsflow --help.")
+        print(f"{self.prog}: {message}. See {self.prog} --help.", file=sys.stderr)
         raise SystemExit(exits.USAGE)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line."""
+def parser(prog: str = "alsflow", levels: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser of the command line, or of a program that takes several levels (``+``)."""
     main_parser = Parser(
-        prog="alsflow",
+        prog=prog,
         description="From a BIDS dataset of people with ALS and controls to motor-system "
         "measures and group results.",
         epilog="Options may be spelled with - or _; --subject-label, --session-id, --nthreads, "
@@ -98,7 +98,12 @@ def parser() -> argparse.ArgumentParser:
     add = main_parser.add_argument
     add("bids_dir", type=Path, help="root of the input dataset; it is never written to")
     add("output_dir", type=Path, help="where the derivatives go")
-    add("analysis_level", metavar="{participant,group}", help="participant first, then group")
+    add(
+        "analysis_level",
+        nargs=levels,
+        metavar="{participant,group}",
+        help="participant first, then group",
+    )
     add("--version", action="version", version=f"alsflow {__version__}")
     add("-v", "--verbose", action="count", default=0, help="more messages")
     _add_selection(main_parser.add_argument_group("what to process"))
@@ -201,7 +206,7 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
     add(
         "--mem",
         dest="mem_mb",
-        type=megabytes,
+        type=memory,
         metavar="SIZE",
         help="memory, such as 16G or 16000M; a bare number is in MB (default: most of it)",
     )
@@ -246,16 +251,12 @@ def _canonical_option(text: str) -> str:
     return ALIASES.get(name, name) + sign + value
 
 
-def megabytes(text: str) -> int:
-    """Memory in MB.
-
-    >>> megabytes("16G"), megabytes("16000M"), megabytes("16000"), megabytes("1.5GB")
-    (16000, 16000, 16000, 1500)
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]?)I?B?\s*", text.upper())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 16G, 16000M or 16000 (MB)")
-    return round(float(match[1]) * {"": 1, "M": 1, "G": 1000, "T": 1_000_000}[match[2]])
+def memory(text: str) -> int:
+    """Memory in MB, as `settings.megabytes` reads it."""
+    try:
+        return megabytes(text)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 
 
 # ---------------------------------------------------------------------------- settings
@@ -366,8 +367,18 @@ def _filters(settings: Settings, arguments: argparse.Namespace) -> dict[str, dic
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    settings = make_settings(arguments)
-    settings = replace(
+    settings = resolved(make_settings(arguments))
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+    from alsflow.workflows import app
+
+    return app.run(settings, dry_run=arguments.dry_run, verbose=arguments.verbose > 0)
+
+
+def resolved(settings: Settings) -> Settings:
+    """Settings with whole paths; steps run in folders of their own."""
+    denoising = settings.func.denoising
+    return replace(
         settings,
         bids_dir=settings.bids_dir.resolve(),
         output_dir=settings.output_dir.resolve(),
@@ -378,17 +389,16 @@ def _run(arguments: argparse.Namespace) -> int:
             mapping=_absolute(settings.mrs.mapping),
             basis=_absolute(settings.mrs.basis),
         ),
+        func=replace(
+            settings.func,
+            denoising=_absolute(denoising) if denoising.endswith(".toml") else denoising,
+        ),
         group=replace(settings.group, participants=_absolute(settings.group.participants)),
     )
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
-    from alsflow.workflows import app
-
-    return app.run(settings, dry_run=arguments.dry_run, verbose=arguments.verbose > 0)
 
 
 def _absolute(path: str) -> str:
-    """Whole path of a file that may not be named; steps run in folders of their own."""
+    """Whole path of a file that may not be named."""
     return str(Path(path).resolve()) if path else ""
 
 

@@ -178,9 +178,9 @@ def _usage() -> Iterator[None]:
         raise StopRunError(exits.USAGE, f"{str(error).removesuffix('.')}.") from None
 
 
-def run_group(settings: Settings, dry_run: bool) -> int:
-    """Run the group level on what the participant level has left in the output folder."""
-    if not any(settings.output_dir.glob("sub-*")):
+def check_group(settings: Settings, alone: bool = True) -> None:
+    """Check the group level; unless it runs `alone`, results of people need not be there yet."""
+    if alone and not any(settings.output_dir.glob("sub-*")):
         raise StopRunError(
             exits.INPUT_MISSING,
             f"{settings.output_dir} holds no results of people; run the participant level first.",
@@ -188,6 +188,11 @@ def run_group(settings: Settings, dry_run: bool) -> int:
     with _usage():
         import_module("alsflow.workflows.analyses").check_analyses(settings)
     validate(settings, (), ())
+
+
+def run_group(settings: Settings, dry_run: bool) -> int:
+    """Run the group level on what the participant level has left in the output folder."""
+    check_group(settings)
     if dry_run:
         count = len(list(settings.output_dir.rglob("*_measures.tsv")))
         print(f"The group level would read {count} tables of measures in {settings.output_dir}.")

@@ -152,7 +152,7 @@ class Progress:
         if self._failed:
             text += f", {self._failed} failed"
         left = self.time_left()
-        return text + (f", about {_clock(left)} left" if left is not None else "")
+        return text + (f", about {clock(left)} left" if left is not None else "")
 
     def time_left(self) -> float | None:
         """Seconds until the end, from what steps of the same name took; None if unknown."""
@@ -192,7 +192,7 @@ class Progress:
         rows = Table.grid(padding=(0, 2))
         now = time.monotonic()
         for node, start in list(self._running.items())[:SHOWN_RUNNING]:
-            rows.add_row(Text(_short(node)), Text(_clock(now - start)))
+            rows.add_row(Text(_short(node)), Text(clock(now - start)))
         more = len(self._running) - SHOWN_RUNNING
         if more > 0:
             rows.add_row(Text(f"and {more} more"))
@@ -206,10 +206,10 @@ def _short(node: Any) -> str:
     return " ".join(part.removesuffix("_wf") for part in node.fullname.split(".")[1:])
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Duration for people.
 
-    >>> _clock(42), _clock(125), _clock(7300)
+    >>> clock(42), clock(125), clock(7300)
     ('42 s', '2 min', '2 h 2 min')
     """
     if seconds < 90:
