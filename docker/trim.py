@@ -3,7 +3,8 @@
     python trim.py ENVIRONMENT   tests of packages, C sources, source maps
     python trim.py --check       imports every module of alsflow in this environment
 
-Type stubs stay: lazy_loader reads them when scikit-image is imported. Shared libraries are left as they came: stripping them saves 2 % and can break them.
+Type stubs stay: lazy_loader reads them when scikit-image is imported. Shared libraries are left
+as they came: stripping them saves 2 % and can break them.
 """
 
 from __future__ import annotations
