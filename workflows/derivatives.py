@@ -6,6 +6,7 @@ import json
 import os
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 from alsflow import __version__
 from alsflow.interfaces import bids
@@ -61,7 +62,7 @@ def prepare_output(settings: Settings) -> None:
     for folder in (settings.output_dir / "logs", settings.work_dir):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".{os.getpid()}.probe"
+            probe = folder / f".{uuid4().hex}.probe"  # pids repeat between nodes
             probe.touch()
             probe.unlink()
         except OSError as error:
@@ -110,12 +111,13 @@ def description(settings: Settings) -> dict:
     entry = {"URL": quote(os.path.relpath(settings.bids_dir, settings.output_dir))}
     if source.get("DatasetDOI"):
         entry["DOI"] = str(source["DatasetDOI"])
-    checked = f"BIDS files checked by {bids.validator_version()}"
+    checked = f"BIDS files checked by {settings.checked_by or bids.validator_version()}"
     skipped = "BIDS validation was skipped"
+    unchecked = settings.skip_bids_validation and not settings.checked_by
     generated: dict[str, Any] = {
         "Name": "alsflow",
         "Version": __version__,
-        "Description": skipped if settings.skip_bids_validation else checked,
+        "Description": skipped if unchecked else checked,
     }
     if container():
         generated["Container"] = container()

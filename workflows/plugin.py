@@ -21,41 +21,22 @@ import time
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Protocol
+from typing import Any
 
-import networkx as nx
-from nipype.pipeline.engine.utils import topological_sort
-from nipype.pipeline.plugins.base import PluginBase
-
-from alsflow.workflows.cache import FileHashes, drop_result, read_record, record, repair
+from alsflow.workflows.cache import FileHashes, record
+from alsflow.workflows.keep import check_whole
+from alsflow.workflows.scheduler import GraphScheduler, Watcher
+from alsflow.workflows.stored import portable
+from alsflow.workflows.usage import Meter
 
 logger = logging.getLogger("alsflow")
 
 LOG_FORMAT = "%(relativeCreated)9.0f ms  %(name)s  %(message)s"
 WAIT = 0.5  # s between two looks at the watchers while nothing happens
 PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage")
-
-
-class Watcher(Protocol):
-    """Is told what happens to the nodes."""
-
-    def planned(self, nodes: list[Any], repaired: dict[Any, str]) -> None:
-        """All nodes of the run, and why some old results were dropped."""
-
-    def started(self, node: Any) -> None:
-        """`node` was given to a worker."""
-
-    def finished(self, node: Any, seconds: float, cached: bool) -> None:
-        """`node` has its result; it took `seconds` (now, or when it was computed)."""
-
-    def failed(self, node: Any, text: str) -> None:
-        """`node` has no result; `text` is the traceback."""
-
-    def waiting(self) -> None:
-        """Hear that some time has passed."""
 
 
 # ---------------------------------------------------------------------------- in the worker
@@ -77,7 +58,7 @@ def work(pipe: connection.Connection, log_file: str, folder: str) -> None:
             packed = pipe.recv_bytes()
         except EOFError:
             return
-        pipe.send(_compute(packed, hashes))
+        pipe.send(compute(packed, hashes))
 
 
 def _end_with_driver() -> None:
@@ -88,14 +69,30 @@ def _end_with_driver() -> None:
         os.killpg(0, signal.SIGKILL)
 
 
-def _compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
-    """Run one node; the answer holds plain values only, so it can always be sent."""
+def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
+    """Run one node; the answer holds plain values only, so it can always be sent.
+
+    Parameters
+    ----------
+    packed : bytes
+        The node, pickled by the driver.
+    hashes : FileHashes
+        Takes up the hashes of the outputs.
+
+    Returns
+    -------
+    dict
+        ``error`` (traceback, or nothing), ``seconds``, ``hashes`` and, where the node died of
+        memory without its process dying, ``memory``.
+    """
     start = time.monotonic()
     try:
         node = pickle.loads(packed)
-        outputs = node.run().outputs
+        check_whole(node)
+        with portable(node.base_dir), Meter() as meter:
+            outputs = node.run().outputs
         seconds = time.monotonic() - start
-        record(node, outputs, hashes, seconds)
+        record(node, outputs, hashes, seconds, **asdict(meter.usage))
     except BaseException:  # also SystemExit: a node must not end its worker
         return {"error": traceback.format_exc(), "seconds": time.monotonic() - start}
     return {"error": "", "seconds": seconds, "hashes": hashes.news()}
@@ -129,9 +126,11 @@ class Resources:
     memory_gb: float
     used: dict[Any, tuple[int, float]] = field(default_factory=dict)
 
-    def take(self, node: Any) -> bool:
-        """Reserve what `node` needs, if it is free."""
+    def take(self, node: Any, alone: bool = False) -> bool:
+        """Reserve what `node` needs, or everything if it is to run `alone`, if it is free."""
         need = (min(node.n_procs, self.processes), min(node.mem_gb, self.memory_gb))
+        if alone:
+            need = (self.processes, self.memory_gb)
         busy = [sum(column) for column in zip(*self.used.values(), strict=True)] or [0, 0]
         fits = busy[0] + need[0] <= self.processes and busy[1] + need[1] <= self.memory_gb + 1e-9
         if fits:
@@ -139,7 +138,7 @@ class Resources:
         return fits
 
 
-class WorkersPlugin(PluginBase):
+class WorkersPlugin(GraphScheduler):
     """Nipype plugin that survives killed workers and whatever cannot be pickled.
 
     Parameters
@@ -170,67 +169,33 @@ class WorkersPlugin(PluginBase):
         folder: str = "/",
         stop_on_first_crash: bool = False,
     ):
-        super().__init__({})
+        super().__init__(hashes, watchers, stop_on_first_crash)
         self._resources = Resources(processes, memory_gb)
-        self._hashes = hashes
-        self._watchers = tuple(watchers)
         self._log_file, self._folder = log_file, folder
-        self._stop_first = stop_on_first_crash
         self._workers: list[Worker] = []
-        self._stopped = False
 
-    def run(self, graph: nx.DiGraph, config: dict, updatehash: bool = False) -> None:
-        """Compute every node whose result is not there, as soon as its inputs are."""
-        self._graph = graph
-        order, _ = topological_sort(graph, depth_first=True)  # one person after the other
-        self._rank = {node: index for index, node in enumerate(order)}
-        self._missing = {node: graph.in_degree(node) for node in order}
-        self._ready = [node for node in order if self._missing[node] == 0]
-        self._preload(order)
-        repaired = repair(order, self._hashes)
-        self._tell("planned", order, repaired)
-        try:
-            while (self._ready or self._busy) and not self._stopped:
-                self._submit()
-                self._collect()
-        finally:
-            self._close()
+    def _prepare(self, order: list[Any]) -> None:
+        modules = {type(node.interface).__module__ for node in order}
+        self._context = get_context("forkserver")
+        self._context.set_forkserver_preload([*PRELOAD, *sorted(modules)])
+
+    def _busy(self) -> bool:
+        return bool(self._computing)
 
     @property
-    def _busy(self) -> list[Worker]:
+    def _computing(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.node is not None]
 
-    def _tell(self, event: str, *arguments: Any) -> None:
-        for watcher in self._watchers:
-            getattr(watcher, event)(*arguments)
+    def _take(self, node: Any) -> bool:
+        if node in self._alone:
+            return self._resources.take(node, alone=True)
+        waiting = self._alone - self._resources.used.keys()
+        return not waiting and self._resources.take(node)  # room is made for the one that waits
 
-    # -- scheduling
-
-    def _submit(self) -> None:
-        """Pass over cached nodes until none is left, and give the others to free workers."""
-        stuck: list[Any] = []
-        while self._ready and not self._stopped:
-            node = self._ready.pop(0)
-            try:
-                if self._is_cached(node):
-                    old = read_record(node) or {}
-                    self._finish(node, float(old.get("seconds", 0)), cached=True)
-                elif self._resources.take(node):
-                    self._start(node)
-                else:
-                    stuck.append(node)
-            except Exception:  # inputs that cannot be set or hashed, a node that cannot be pickled
-                self._fail(node, traceback.format_exc())
-        self._ready = stuck
-
-    def _is_cached(self, node: Any) -> bool:
-        forced = node.overwrite or (node.overwrite is None and node.interface.always_run)
-        return not forced and node.is_cached() == (True, True)
+    def _give_back(self, node: Any) -> None:
+        self._resources.used.pop(node, None)
 
     def _start(self, node: Any) -> None:
-        if getattr(node.interface, "terminal_output", "") == "stream":
-            node.interface.terminal_output = "allatonce"
-        drop_result(node)  # an old result must not be taken for that of a worker that dies
         packed = ForkingPickler.dumps(node)
         worker = next((entry for entry in self._workers if entry.node is None), None)
         worker = worker or self._new_worker()
@@ -242,11 +207,10 @@ class WorkersPlugin(PluginBase):
             worker.pipe.send_bytes(packed)
         worker.node = node
         logger.info("%s started in process %s", node.fullname, worker.process.pid)
-        self._tell("started", node)
 
     def _collect(self) -> None:
         """Wait for an answer, a death or the end of the interval."""
-        busy = {entry.pipe: entry for entry in self._busy}
+        busy = {entry.pipe: entry for entry in self._computing}
         sentinels = {entry.process.sentinel: entry for entry in busy.values()}
         if not busy:
             return
@@ -254,7 +218,6 @@ class WorkersPlugin(PluginBase):
         for worker in list(busy.values()):
             if worker.pipe in happened or worker.process.sentinel in happened:
                 self._answer(worker)
-        self._tell("waiting")
 
     def _answer(self, worker: Worker) -> None:
         node = worker.node
@@ -263,39 +226,14 @@ class WorkersPlugin(PluginBase):
         except (EOFError, OSError):
             answer = None
         worker.node = None
-        if answer is None:
-            self._discard(worker)
-            drop_result(node)
-            answer = {"error": _obituary(worker.process.exitcode)}
-        self._hashes.add(answer.get("hashes", {}))
-        if answer["error"]:
-            self._fail(node, answer["error"])
-        else:
-            self._finish(node, answer["seconds"], cached=False)
-
-    def _finish(self, node: Any, seconds: float, cached: bool) -> None:
-        self._resources.used.pop(node, None)
-        for follower in self._graph.successors(node):
-            self._missing[follower] -= 1
-            if self._missing[follower] == 0:
-                self._ready.append(follower)
-        self._ready.sort(key=self._rank.__getitem__)
-        logger.info("%s %s", node.fullname, "cached" if cached else f"done in {seconds:.1f} s")
-        self._tell("finished", node, seconds, cached)
-
-    def _fail(self, node: Any, text: str) -> None:
-        """Nodes that need `node` never become ready, so nothing else is to be done."""
-        self._resources.used.pop(node, None)
-        logger.error("%s failed\n%s", node.fullname, text)
-        self._tell("failed", node, text)
-        self._stopped = self._stopped or self._stop_first
+        if answer is not None:
+            self._ended(node, answer)
+            return
+        self._discard(worker)
+        code = worker.process.exitcode
+        self._died(node, _obituary(code), memory=code == -signal.SIGKILL)
 
     # -- workers
-
-    def _preload(self, nodes: list[Any]) -> None:
-        modules = {type(node.interface).__module__ for node in nodes}
-        self._context = get_context("forkserver")
-        self._context.set_forkserver_preload([*PRELOAD, *sorted(modules)])
 
     def _new_worker(self) -> Worker:
         here, there = self._context.Pipe()

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from alsflow.workflows.manifest import Key, Manifest
+from alsflow.workflows.manifest import Key, Manifest, cause_of
 
 PLAIN_INTERVAL = 30.0  # s between two plain lines while nothing ends
 SHOWN_RUNNING = 6  # steps named in the table
@@ -49,7 +49,7 @@ class Progress:
         self._live: Live | None = None
         self._running: dict[Any, float] = {}
         self._open: set[Any] = set()
-        self._cached = self._done = self._failed = self._total = 0
+        self._cached = self._done = self._failed = self._total = self._reopened = 0
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._last_line = time.monotonic()
         self.told: set[Key] = set()  # entries of which the end has been shown
@@ -83,6 +83,22 @@ class Progress:
         """One step more is running."""
         self._running[node] = time.monotonic()
         self._refresh()
+
+    def retried(self, node: Any, text: str) -> None:
+        """One step died and waits for its second chance."""
+        self._running.pop(node, None)
+        cause = cause_of(text)[1]
+        self._say(f"{_short(node)} is computed once more, alone: {cause}")
+
+    def reopened(self, node: Any, reason: str) -> None:
+        """One step more is to be done."""
+        self._total += 1
+        self._open.add(node)
+        self._reopened += 1
+        if self._verbose or self._reopened <= SHOWN_REPAIRED:
+            self._say(f"{_short(node)} again: {reason}")
+        elif self._reopened == SHOWN_REPAIRED + 1:
+            self._say("More steps are made again; the log names them.")
 
     def finished(self, node: Any, seconds: float, cached: bool) -> None:
         """One step has its result."""

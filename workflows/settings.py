@@ -27,6 +27,10 @@ TensorFit = Literal["WLS", "OLS", "RESTORE"]
 DummyScans = int | Literal["auto"]
 Dedupe = Literal["error", "exact"]
 Check = Literal["bvecs"]  # what --force goes on in spite of
+Plugin = Literal["workers", "slurm"]  # processes of this machine, or jobs of a cluster
+KeepWork = Literal["all", "failed", "none"]
+Runtime = Literal["apptainer", "singularity", "podman", "docker"]
+GroupAfter = Literal["any", "ok"]
 
 # What --modalities may name, in the order in which they build on each other.
 STREAMS = ("anat", "mrs", "dwi", "func")
@@ -109,6 +113,33 @@ class GroupSettings:
 
 
 @dataclass(frozen=True)
+class SlurmSettings:
+    """How jobs are given to a Slurm cluster, one per step or one per person."""
+
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    sbatch: tuple[str, ...] = ()  # more options of sbatch, one per entry: "--exclude=node7"
+    modules: tuple[str, ...] = ()  # loaded before anything else
+    setup: tuple[str, ...] = ()  # lines of shell before the program
+    container: str = ""  # image in which jobs run; none: the environment of the driver
+    runtime: Runtime = "apptainer"
+    binds: tuple[str, ...] = ()  # further folders that the container must see
+    # jobs per step (--plugin slurm)
+    max_jobs: int = 100  # in the queue at one time
+    group_minutes: float = 5.0  # steps that take less share a job with others of their person
+    time_factor: float = 3.0  # time asked for, over the time expected
+    poll: float = 15.0  # s between two questions to the queue
+    lag: float = 60.0  # s that a file may take to be seen from another machine
+    # one task per person (alsflow-slurm)
+    array_tasks: int = 20  # that run at one time; 0: no limit
+    array_cpus: int = 4
+    array_mem: str = "16G"
+    array_time: str = "12:00:00"
+    group_after: GroupAfter = "any"  # group level after any end of the people, or success alone
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that one run was asked to do."""
 
@@ -127,7 +158,12 @@ class Settings:
     random_seed: int = 0
     profile: str = "default"
     skip_bids_validation: bool = False
+    # of a run on a part of a study, from the run that was planned for all (alsflow-slurm)
+    checked_by: str = ""  # validator that has passed the dataset already
+    streams_found: tuple[str, ...] = ()  # streams that somebody of the study has images for
     stop_on_first_crash: bool = False
+    plugin: Plugin = "workers"
+    keep_work: KeepWork = "failed"  # of what visits large intermediate files are kept
     derivatives: dict[str, Path] = field(default_factory=dict)
     anat: AnatSettings = field(default_factory=AnatSettings)
     dwi: DwiSettings = field(default_factory=DwiSettings)
@@ -136,6 +172,7 @@ class Settings:
     group: GroupSettings = field(default_factory=GroupSettings)
     clinical: dict[str, Any] = field(default_factory=dict)  # see nodes.clinical.options
     analysis: tuple[dict[str, Any], ...] = ()  # see nodes.stats.plan
+    slurm: SlurmSettings = field(default_factory=SlurmSettings)
 
 
 class SettingsError(ValueError):
@@ -284,6 +321,13 @@ def check(settings: Settings) -> None:
         "func.threshold": (func.threshold, 0, 1),
         "func.template_voxel": (func.template_voxel, 0.5, 8),
         "func.smoothing": (func.smoothing, 0, 30),
+        "slurm.max_jobs": (settings.slurm.max_jobs, 1, most),
+        "slurm.group_minutes": (settings.slurm.group_minutes, 0, most),
+        "slurm.time_factor": (settings.slurm.time_factor, 1, most),
+        "slurm.poll": (settings.slurm.poll, 0.1, most),
+        "slurm.lag": (settings.slurm.lag, 0, most),
+        "slurm.array_tasks": (settings.slurm.array_tasks, 0, most),
+        "slurm.array_cpus": (settings.slurm.array_cpus, 1, most),
         "mrs.sd_percent": (settings.mrs.sd_percent, 1, 998),
         "mrs.snr": (settings.mrs.snr, 0, most),
         "mrs.fwhm_ppm": (settings.mrs.fwhm_ppm, 0, most),

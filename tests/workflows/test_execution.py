@@ -59,6 +59,20 @@ def test_one_failing_person_leaves_the_others_alone(toy, order, words, capfd):
     assert len((toy.out / "logs" / "errors.tsv").read_text().splitlines()) == 1
 
 
+def test_a_killed_step_is_computed_once_more_alone(toy, capfd):
+    toy.add("sub-01", "dieonce")
+    toy.add("sub-02", "slow")
+    assert toy.run() == 0
+    assert toy.calls() == sorted([*steps("01"), "01:load", *steps("02")])
+    assert "sub_01 anat load is computed once more, alone" in capfd.readouterr().err
+
+
+def test_a_step_that_is_killed_twice_has_failed(toy):
+    toy.add("sub-01", "kill")
+    assert toy.run() == 1
+    assert toy.calls() == ["01:load", "01:load"]
+
+
 def test_refused_data_end_with_65_and_their_sentence(toy):
     toy.add("sub-01", "refuse")
     toy.add("sub-02")

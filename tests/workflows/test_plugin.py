@@ -31,6 +31,10 @@ def test_resources_are_never_exceeded():
     resources.used.clear()
     assert resources.take(Step("greedy", n_procs=64, mem_gb=99))  # alone, but it runs
     assert not resources.take(Step("e"))
+    assert not resources.take(Step("again"), alone=True)
+    resources.used.clear()
+    assert resources.take(Step("again"), alone=True)
+    assert not resources.take(Step("f", mem_gb=0))
 
 
 def test_map_node_reruns_only_the_changed_element(toy, monkeypatch):

@@ -49,6 +49,10 @@ class Load(CodedInterface):
             raise RuntimeError("division by zebra")
         if "full" in text:
             raise OSError(28, "No space left on device", "/scratch/out.nii.gz")
+        once = work_dir_of(runtime) / "died"
+        if "dieonce" in text and not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         if "kill" in text:
             os.kill(os.getpid(), signal.SIGKILL)
         if "unpicklable" in text:
@@ -69,6 +73,7 @@ class _ScaleInputSpec(CodedInputSpec):
     in_file = File(exists=True, mandatory=True, desc="text")
     factor = traits.Float(1.0, usedefault=True, desc="how often")
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads")
+    word = traits.Str(desc="no file")
 
 
 class Scale(CodedInterface):
