@@ -43,15 +43,17 @@ from alsflow.workflows.settings import Settings
 logger = logging.getLogger("alsflow")
 
 
-def run(settings: Settings, dry_run: bool = False, verbose: bool = False) -> int:
+def run(
+    settings: Settings, dry_run: bool = False, verbose: bool = False, why: bool = False
+) -> int:
     """Run one analysis level; returns the exit code."""
     check_output_place(settings)
     try:
         for warning in bids.check_folder(settings.bids_dir, settings.skip_bids_validation):
             warn(warning)
         if settings.analysis_level == "group":
-            return run_group(settings, dry_run)
-        return run_participants(settings, dry_run, verbose)
+            return run_group(settings, dry_run, why)
+        return run_participants(settings, dry_run, verbose, why)
     except bids.InvalidDatasetError as error:
         raise StopRunError(exits.INVALID_DATASET, str(error)) from None
     except bids.NothingSelectedError as error:
@@ -80,7 +82,7 @@ def _sentence(error: OSError, settings: Settings) -> StopRunError | None:
     return None
 
 
-def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
+def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool = False) -> int:
     """Run the participant level."""
     from alsflow.workflows import participant
 
@@ -108,6 +110,8 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
     warn_about_participants(settings, visits)
     entries = participant.requirements(visits, streams, named)
     if dry_run:
+        if why:
+            _explain(participant.init_participant_wf(visits, entries, settings), settings)
         show_requirements(visits, entries)
         return _needed(entries)
     settings = with_threads(settings, len(visits))
@@ -129,6 +133,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
         locks=[visit.name for visit in visits],
         verbose=verbose,
         report=report,
+        why=why,
     )
 
 
@@ -149,7 +154,7 @@ def _usage() -> Iterator[None]:
         raise StopRunError(exits.USAGE, f"{str(error).removesuffix('.')}.") from None
 
 
-def run_group(settings: Settings, dry_run: bool) -> int:
+def run_group(settings: Settings, dry_run: bool, why: bool = False) -> int:
     """Run the group level on what the participant level has left in the output folder."""
     if not any(settings.output_dir.glob("sub-*")):
         raise StopRunError(
@@ -162,6 +167,11 @@ def run_group(settings: Settings, dry_run: bool) -> int:
     if dry_run:
         count = len(list(settings.output_dir.rglob("*_measures.tsv")))
         print(f"The group level would read {count} tables of measures in {settings.output_dir}.")
+        if why:
+            with _usage():
+                _explain(
+                    import_module("alsflow.workflows.group").init_group_wf(settings), settings
+                )
         return exits.OK
     settings = with_threads(settings, 1)
     prepare_output(settings)
@@ -176,7 +186,7 @@ def run_group(settings: Settings, dry_run: bool) -> int:
             entry.state, entry.reason = "refused", str(error)
             return Workflow(name="group_wf")
 
-    code = _execute(init, settings, manifest, locks=["group"])
+    code = _execute(init, settings, manifest, locks=["group"], why=why)
     if entry.state != "done":
         group.withdraw_group(settings)  # an older result would be read as this one
     return code
@@ -189,24 +199,37 @@ def _execute(
     locks: Sequence[str],
     verbose: bool = False,
     report: Callable[[Manifest], None] | None = None,
+    why: bool = False,
 ) -> int:
     """Build and run the graph, write the reports, say what came of it."""
     from alsflow.workflows import execute
     from alsflow.workflows.progress import Progress
+    from alsflow.workflows.why import History, Why
 
     with execute.exclusively(settings, locks), execute.logged(execute.log_file(settings)):
-        progress = Progress(manifest, settings.nprocs, verbose=verbose)
+        reasons = Why(History.read(settings))
+        progress = Progress(
+            manifest, settings.nprocs, verbose=verbose, why=reasons.of if why else None
+        )
         manifest.start()
         try:
             workflow = init()
             if workflow.list_node_names():
                 with progress:
-                    execute.run(workflow, settings, [manifest, progress])
+                    execute.run(workflow, settings, [manifest, progress], reasons)
         finally:
             manifest.close("the run ended before it")
         if report is not None:
             _report(report, manifest)
     return _conclude(settings, manifest, progress.told)
+
+
+def _explain(workflow: Workflow, settings: Settings) -> None:
+    """Say which steps would run and why."""
+    from alsflow.workflows import execute
+
+    if workflow.list_node_names():
+        print(execute.explained(workflow, settings))
 
 
 def _report(report: Callable[[Manifest], None], manifest: Manifest) -> None:

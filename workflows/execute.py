@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
 from alsflow.workflows.scheduler import Watcher
 from alsflow.workflows.settings import Settings, as_toml
 from alsflow.workflows.stored import portable
+from alsflow.workflows.why import ForecastPlugin, History, Why, described
 
 HASHES = "file_hashes.json"
 EXECUTION = {
@@ -37,6 +39,7 @@ def run(
     workflow: Workflow,
     settings: Settings,
     watchers: Iterable[Watcher] = (),
+    why: Why | None = None,
 ) -> None:
     """Compute what is not cached; what happens is told to the watchers, nothing is raised.
 
@@ -48,25 +51,45 @@ def run(
         Number of processes, memory, working directory, stop at the first crash.
     watchers : iterable of Watcher
         Told of every event, in order; see `manifest.Manifest` and `progress.Progress`.
+    why : Why, optional
+        Says of every step that runs why; it goes to the log.
     """
-    work_dir = settings.work_dir.resolve()
-    workflow.base_dir = str(work_dir)
-    workflow.config["execution"].update(EXECUTION)
+    work_dir = _configured(workflow, settings)
     hashes = FileHashes(work_dir / HASHES)
+    why = why or Why(History.read(settings))
     plugin = WorkersPlugin(
         processes=settings.nprocs,
         memory_gb=settings.mem_mb / MB_PER_GB,
         hashes=hashes,
-        watchers=watchers,
+        watchers=[why, *watchers],
         log_file=str(log_file(settings)),
         folder=str(work_dir),
         stop_on_first_crash=settings.stop_on_first_crash,
     )
+    plugin.explain = why.due
     with remembered(hashes), portable(work_dir):
         try:
             workflow.run(plugin=plugin)
         finally:
             hashes.save()
+
+
+def explained(workflow: Workflow, settings: Settings) -> str:
+    """Say what `run` would compute and why; nothing is written."""
+    work_dir = _configured(workflow, settings)
+    hashes = FileHashes(work_dir / HASHES)
+    plugin = ForecastPlugin(hashes, History.read(settings))
+    with logged(Path(os.devnull)), remembered(hashes), portable(work_dir):
+        workflow.run(plugin=plugin)
+    return described(plugin.found)
+
+
+def _configured(workflow: Workflow, settings: Settings) -> Path:
+    """Tell a workflow how to run and where; returns the working directory."""
+    work_dir = settings.work_dir.resolve()
+    workflow.base_dir = str(work_dir)
+    workflow.config["execution"].update(EXECUTION)
+    return work_dir
 
 
 def run_name(settings: Settings) -> str:
