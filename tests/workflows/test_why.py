@@ -11,7 +11,6 @@ from inline import execute, init_graph
 from alsflow.workflows import why
 from alsflow.workflows.settings import AnatSettings, Settings
 
-
 # ---------------------------------------------------------------------------- properties
 
 
@@ -20,7 +19,7 @@ def a_plan(rng, size=8):
     plan = []
     for number in range(size):
         before = rng.sample(range(number), k=min(number, rng.choice([0, 1, 1, 2])))
-        plan.append((before, {"dull": rng.random() < 0.25}))
+        plan.append((before, {"dull": rng.random() < 0.15}))
     return plan
 
 
@@ -29,10 +28,11 @@ def disturb(rng, plan, files, work):
     plan = [(before, dict(inputs)) for before, inputs in plan]
     number = rng.randrange(len(plan))
     folder = work / "alsflow_wf" / "sub_01_wf" / "anat_wf" / f"n{number}"
-    kind = rng.choice(["file", "setting", "output", "lost", "tamper", "result", "folder", "half",
-                       "new", "flags"])  # fmt: skip
+    kind = rng.choice(["file", "file", "setting", "setting", "setting", "output", "lost", "tamper",
+                       "result", "folder", "half", "new", "flags"])  # fmt: skip
     if kind == "file":
-        files[number].write_text(f"text {rng.random()}")
+        roots = [root for root, (before, _) in enumerate(plan) if not before]
+        files[rng.choice(roots)].write_text(f"text {rng.random()}")
     elif kind in ("setting", "flags"):
         value = {"setting": {"factor": rng.random()}, "flags": {"flags": {"a": rng.random()}}}
         plan[number][1].update(value[kind])
@@ -85,6 +85,9 @@ def test_what_is_named_runs_and_what_runs_is_named(tmp_path, seed):
         assert not certain & maybe
         assert {node.name for node in reasons._texts} == ran
         assert all(reasons._texts.values())
+        for node, text in reasons._texts.items():
+            own = [part for part in text.split("; ") if not part.startswith("follows from")]
+            assert bool(own) == (node.name in certain), text
         assert all(causes <= found.causes.keys() for causes in found.follow.values())
         assert why.OTHER not in reasons._texts.values()
         run, reasons = execute(init_graph(plan, files), work, history)
@@ -179,7 +182,8 @@ def test_modules_whose_code_changed_are_named(line, monkeypatch):
     ("harm", "text"),
     [
         (lambda folder: (folder / "out.txt").unlink(), "its output out.txt is missing"),
-        (lambda folder: (folder / "out.txt").write_text("x"), "its output out.txt was changed since"),
+        (lambda folder: (folder / "out.txt").write_text("x"),
+         "its output out.txt was changed since"),
         (lambda folder: (folder / "result_n1.pklz").write_bytes(b"x"),
          "its stored result cannot be read"),
         (lambda folder: (folder / "result_n1.pklz").unlink(), why.LOST),
