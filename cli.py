@@ -222,6 +222,12 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
         help="print what was found, what is missing and what would run; write nothing",
     )
     add(
+        "--why",
+        action="store_true",
+        help="say of every step that runs why its old result could not be used; with --dry-run of "
+        "every step that would",
+    )
+    add(
         "--keep-work",
         choices=get_args(KeepWork),
         help="large intermediate results that stay: all; those of failed visits and later ones "
@@ -372,7 +378,12 @@ def _run(arguments: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, _interrupt)
     from alsflow.workflows import app
 
-    return app.run(settings, dry_run=arguments.dry_run, verbose=arguments.verbose > 0)
+    return app.run(
+        settings,
+        dry_run=arguments.dry_run,
+        verbose=arguments.verbose > 0,
+        why=arguments.why,
+    )
 
 
 def resolved(settings: Settings) -> Settings:

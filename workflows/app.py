@@ -43,13 +43,15 @@ from alsflow.workflows.settings import Settings
 logger = logging.getLogger("alsflow")
 
 
-def run(settings: Settings, dry_run: bool = False, verbose: bool = False) -> int:
+def run(
+    settings: Settings, dry_run: bool = False, verbose: bool = False, why: bool = False
+) -> int:
     """Run one analysis level; returns the exit code."""
     with in_words(settings):
         check_places(settings)
         if settings.analysis_level == "group":
-            return run_group(settings, dry_run)
-        return run_participants(settings, dry_run, verbose)
+            return run_group(settings, dry_run, why)
+        return run_participants(settings, dry_run, verbose, why)
 
 
 def check_places(settings: Settings) -> None:
@@ -130,13 +132,15 @@ def plan_participants(settings: Settings, verbose: bool = False) -> Plan:
     return Plan(settings, visits, participant.requirements(visits, streams, named))
 
 
-def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
+def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool = False) -> int:
     """Run the participant level."""
     from alsflow.workflows import participant
 
     plan = plan_participants(settings, verbose)
     settings, visits, entries = plan.settings, plan.visits, plan.entries
     if dry_run:
+        if why:
+            _explain(participant.init_participant_wf(visits, entries, settings), settings)
         show_requirements(visits, entries)
         return _needed(entries)
     settings = with_threads(settings, len(visits))
@@ -158,6 +162,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
         locks=[visit.name for visit in visits],
         verbose=verbose,
         report=report,
+        why=why,
     )
 
 
@@ -190,12 +195,17 @@ def check_group(settings: Settings, alone: bool = True) -> None:
     validate(settings, (), ())
 
 
-def run_group(settings: Settings, dry_run: bool) -> int:
+def run_group(settings: Settings, dry_run: bool, why: bool = False) -> int:
     """Run the group level on what the participant level has left in the output folder."""
     check_group(settings)
     if dry_run:
         count = len(list(settings.output_dir.rglob("*_measures.tsv")))
         print(f"The group level would read {count} tables of measures in {settings.output_dir}.")
+        if why:
+            with _usage():
+                _explain(
+                    import_module("alsflow.workflows.group").init_group_wf(settings), settings
+                )
         return exits.OK
     settings = with_threads(settings, 1)
     prepare_output(settings)
@@ -210,7 +220,7 @@ def run_group(settings: Settings, dry_run: bool) -> int:
             entry.state, entry.reason = "refused", str(error)
             return Workflow(name="group_wf")
 
-    code = _execute(init, settings, manifest, locks=["group"])
+    code = _execute(init, settings, manifest, locks=["group"], why=why)
     if entry.state != "done":
         group.withdraw_group(settings)  # an older result would be read as this one
     return code
@@ -223,28 +233,39 @@ def _execute(
     locks: Sequence[str],
     verbose: bool = False,
     report: Callable[[Manifest], None] | None = None,
+    why: bool = False,
 ) -> int:
     """Build and run the graph, write the reports, say what came of it."""
     from alsflow.workflows import execute
     from alsflow.workflows.progress import Progress
+    from alsflow.workflows.why import History, Why
 
     with execute.exclusively(settings, locks), execute.logged(execute.log_file(settings)):
         logger.info("may use %s; the run uses %d processes, %d MB, %d threads each",
                     limits().text, settings.nprocs, settings.mem_mb,
                     settings.omp_nthreads)  # fmt: skip
         at_once = settings.slurm.max_jobs if settings.plugin == "slurm" else settings.nprocs
-        progress = Progress(manifest, at_once, verbose=verbose)
+        reasons = Why(History.read(settings))
+        progress = Progress(manifest, at_once, verbose=verbose, why=reasons.of if why else None)
         manifest.start()
         try:
             workflow = init()
             if workflow.list_node_names():
                 with progress:
-                    execute.run(workflow, settings, [manifest, progress])
+                    execute.run(workflow, settings, [manifest, progress], reasons)
         finally:
             manifest.close("the run ended before it")
         if report is not None:
             _report(report, manifest)
     return _conclude(settings, manifest, progress.told)
+
+
+def _explain(workflow: Workflow, settings: Settings) -> None:
+    """Say which steps would run and why."""
+    from alsflow.workflows import execute
+
+    if workflow.list_node_names():
+        print(execute.explained(workflow, settings))
 
 
 def _report(report: Callable[[Manifest], None], manifest: Manifest) -> None:

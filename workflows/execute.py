@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from alsflow.workflows.resource_log import ResourceLog
 from alsflow.workflows.scheduler import GraphScheduler, Watcher
 from alsflow.workflows.settings import Settings, as_toml
 from alsflow.workflows.stored import portable
+from alsflow.workflows.why import ForecastPlugin, History, Why, described
 
 HASHES = "file_hashes.json"
 EXECUTION = {
@@ -38,6 +40,7 @@ def run(
     workflow: Workflow,
     settings: Settings,
     watchers: Iterable[Watcher] = (),
+    why: Why | None = None,
 ) -> None:
     """Compute what is not cached; what happens is told to the watchers, nothing is raised.
 
@@ -49,13 +52,15 @@ def run(
         Number of processes, memory, working directory, stop at the first crash.
     watchers : iterable of Watcher
         Told of every event, in order; see `manifest.Manifest` and `progress.Progress`.
+    why : Why, optional
+        Says of every step that runs why; it goes to the log.
     """
-    work_dir = settings.work_dir.resolve()
-    workflow.base_dir = str(work_dir)
-    workflow.config["execution"].update(EXECUTION)
+    work_dir = _configured(workflow, settings)
     hashes = FileHashes(work_dir / HASHES)
+    why = why or Why(History.read(settings))
     used = ResourceLog(log_file(settings).parent)
-    plugin = _plugin(settings, hashes, (*watchers, used))
+    plugin = _plugin(settings, hashes, (why, *watchers, used))
+    plugin.explain = why.due
     plugin.keeper = Keeper(settings.keep_work)
     with remembered(hashes), portable(work_dir):
         try:
@@ -83,6 +88,24 @@ def _plugin(settings: Settings, hashes: FileHashes, watchers: Iterable[Watcher])
         folder=str(work_dir),
         stop_on_first_crash=settings.stop_on_first_crash,
     )
+
+
+def explained(workflow: Workflow, settings: Settings) -> str:
+    """Say what `run` would compute and why; nothing is written."""
+    work_dir = _configured(workflow, settings)
+    hashes = FileHashes(work_dir / HASHES)
+    plugin = ForecastPlugin(hashes, History.read(settings))
+    with logged(Path(os.devnull)), remembered(hashes), portable(work_dir):
+        workflow.run(plugin=plugin)
+    return described(plugin.found)
+
+
+def _configured(workflow: Workflow, settings: Settings) -> Path:
+    """Tell a workflow how to run and where; returns the working directory."""
+    work_dir = settings.work_dir.resolve()
+    workflow.base_dir = str(work_dir)
+    workflow.config["execution"].update(EXECUTION)
+    return work_dir
 
 
 def run_name(settings: Settings) -> str:

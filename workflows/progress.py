@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console, Group
@@ -33,6 +34,8 @@ class Progress:
         Where to show it; standard error by default.
     verbose : bool
         Name every finished step, and every repaired one, where lines are plain.
+    why : callable, optional
+        Says why a step runs; then it is shown as it starts.
     """
 
     def __init__(
@@ -41,11 +44,13 @@ class Progress:
         processes: int,
         console: Console | None = None,
         verbose: bool = False,
+        why: Callable[[Any], str] | None = None,
     ):
         self._manifest = manifest
         self._processes = processes
         self._console = console or Console(stderr=True)
         self._verbose = verbose
+        self._why = why
         self._live: Live | None = None
         self._running: dict[Any, float] = {}
         self._open: set[Any] = set()
@@ -81,6 +86,8 @@ class Progress:
 
     def started(self, node: Any) -> None:
         """One step more is running."""
+        if self._why is not None:
+            self._say(f"{_short(node)} runs: {self._why(node)}")
         self._running[node] = time.monotonic()
         self._refresh()
 

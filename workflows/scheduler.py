@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import networkx as nx
@@ -81,6 +81,7 @@ class GraphScheduler(PluginBase):
         self._running: set[Any] = set()
         self._retried: set[Any] = set()  # nodes that died of memory once
         self._alone: set[Any] = set()  # those of them that have no result yet
+        self.explain: Callable[[Any], str] | None = None  # why a node runs
 
     def run(self, graph: nx.DiGraph, config: dict, updatehash: bool = False) -> None:
         """Compute every node whose result is not there, as soon as its inputs are."""
@@ -187,6 +188,8 @@ class GraphScheduler(PluginBase):
     def _begin(self, node: Any) -> None:
         if getattr(node.interface, "terminal_output", "") == "stream":
             node.interface.terminal_output = "allatonce"
+        if self.explain is not None:  # before the old result is gone
+            logger.info("%s runs: %s", node.fullname, self.explain(node))
         drop_result(node)  # an old result must not be taken for that of a process that dies
         self._start(node)
         self._running.add(node)
