@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import signal
 import sys
-import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,6 +32,7 @@ from alsflow.workflows.settings import (
     read_profile,
     read_toml,
 )
+from alsflow.workflows.signals import INTERRUPTED, ending_politely
 
 LEVELS = {"participant": "participant", "subject": "participant", "group": "group",
           "dataset": "group"}  # fmt: skip
@@ -54,17 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     limit_threads(1)
     try:
         arguments = parser().parse_args(canonical(sys.argv[1:] if argv is None else argv))
-        return _run(arguments)
+        with ending_politely():
+            return _run(arguments)
     except StopRunError as stop:
         _complain(str(stop))
         return stop.code
     except KeyboardInterrupt:
-        _complain("the run was interrupted; finished steps are kept, start it again to go on.")
+        _complain(INTERRUPTED)
         return exits.FAILED
 
 
 def _complain(text: str) -> None:
-    print(f"alsflow: {text}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        print(f"alsflow: {text}", file=sys.stderr, flush=True)
 
 
 # ---------------------------------------------------------------------------- arguments
@@ -364,8 +366,6 @@ def _run(arguments: argparse.Namespace) -> int:
         ),
         group=replace(settings.group, participants=_absolute(settings.group.participants)),
     )
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
     from alsflow.workflows import app
 
     return app.run(settings, dry_run=arguments.dry_run, verbose=arguments.verbose > 0)
@@ -374,10 +374,6 @@ def _run(arguments: argparse.Namespace) -> int:
 def _absolute(path: str) -> str:
     """Whole path of a file that may not be named; steps run in folders of their own."""
     return str(Path(path).resolve()) if path else ""
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sys
+import os
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ from nipype.pipeline.engine import Workflow
 
 from alsflow import __version__
 from alsflow.interfaces import bids
+from alsflow.interfaces.bids import Visit
 from alsflow.nodes.errors import BadInputError, MissingProgramError
 from alsflow.workflows import exits
 from alsflow.workflows.checks import (
@@ -70,14 +71,31 @@ def _sentence(error: OSError, settings: Settings) -> StopRunError | None:
     folders = (settings.output_dir, settings.work_dir)
     if error.errno in DISK_FULL:
         return StopRunError(exits.FAILED, disk_sentence(str(error), folders))
-    if isinstance(error, PermissionError) and error.filename:
-        ours = any(Path(error.filename).is_relative_to(folder) for folder in folders)
+    if not error.filename:
+        return None
+    path = Path(os.fsdecode(error.filename))
+    folder = next((folder for folder in folders if path.is_relative_to(folder)), None)
+    if folder is not None:
         return StopRunError(
-            exits.CANNOT_CREATE if ours else exits.INVALID_DATASET,
-            f"{error.filename} cannot be {'written' if ours else 'read'} ({error.strerror}); "
-            "change its permissions.",
+            exits.CANNOT_CREATE, f"{path} cannot be written ({error.strerror}); {_mend(error)}"
+        )
+    if isinstance(error, PermissionError):
+        return StopRunError(
+            exits.INVALID_DATASET,
+            f"{path} cannot be read ({error.strerror}); change its permissions.",
         )
     return None
+
+
+def _mend(error: OSError) -> str:
+    """What to do about a file of ours that cannot be written."""
+    if isinstance(error, FileNotFoundError):
+        return "was its folder removed in mid-run? Start the run again: finished steps are kept."
+    if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
+        return "remove what lies there, or choose another folder, and start the run again."
+    if isinstance(error, PermissionError):
+        return "change its permissions."
+    return "see whether its disk is still there, and start the run again: finished steps are kept."
 
 
 def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
@@ -118,6 +136,12 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
         visit = next(visit for visit in visits if entry.belongs_to(visit))
         return outputs.requested(visit, entry.stream, settings)
 
+    def withdraw() -> None:
+        outputs = import_module("alsflow.workflows.outputs")
+        for entry in entries:
+            if entry.state == "refused":  # an older result would be read as this one
+                outputs.withdraw(Visit(entry.participant, entry.session), entry.stream, settings)
+
     def report(manifest: Manifest) -> None:
         import_module("alsflow.workflows.report").write_reports(settings, visits, manifest)
 
@@ -129,6 +153,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
         locks=[visit.name for visit in visits],
         verbose=verbose,
         report=report,
+        withdraw=withdraw,
     )
 
 
@@ -176,10 +201,11 @@ def run_group(settings: Settings, dry_run: bool) -> int:
             entry.state, entry.reason = "refused", str(error)
             return Workflow(name="group_wf")
 
-    code = _execute(init, settings, manifest, locks=["group"])
-    if entry.state != "done":
-        group.withdraw_group(settings)  # an older result would be read as this one
-    return code
+    def withdraw() -> None:
+        if entry.state != "done":
+            group.withdraw_group(settings)  # an older result would be read as this one
+
+    return _execute(init, settings, manifest, locks=["group"], withdraw=withdraw)
 
 
 def _execute(
@@ -189,13 +215,16 @@ def _execute(
     locks: Sequence[str],
     verbose: bool = False,
     report: Callable[[Manifest], None] | None = None,
+    withdraw: Callable[[], None] | None = None,
 ) -> int:
     """Build and run the graph, write the reports, say what came of it."""
     from alsflow.workflows import execute
+    from alsflow.workflows.leftovers import sweep
     from alsflow.workflows.progress import Progress
 
     with execute.exclusively(settings, locks), execute.logged(execute.log_file(settings)):
         progress = Progress(manifest, settings.nprocs, verbose=verbose)
+        sweep(settings, manifest.entries)
         manifest.start()
         try:
             workflow = init()
@@ -204,6 +233,8 @@ def _execute(
                     execute.run(workflow, settings, [manifest, progress])
         finally:
             manifest.close("the run ended before it")
+        if withdraw is not None:
+            withdraw()
         if report is not None:
             _report(report, manifest)
     return _conclude(settings, manifest, progress.told)
@@ -225,7 +256,7 @@ def _conclude(settings: Settings, manifest: Manifest, told: Collection[Key]) -> 
         if entry.state != "done" and entry.key not in told:
             warn(f"{entry.stream}: {entry.state}: {entry.reason}")
     total = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
-    print(f"alsflow: {total}. See {settings.output_dir / 'status.tsv'}.", file=sys.stderr)
+    warn(f"{total}. See {settings.output_dir / 'status.tsv'}.")
     return manifest.exit_code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +24,8 @@ SYMBOLS = {"not-run": "will run", "absent": "missing", "refused": "refused"}
 
 def warn(text: str) -> None:
     """One sentence on standard error."""
-    print(f"alsflow: {text}", file=sys.stderr)
+    with suppress(OSError):  # nobody may be listening any more
+        print(f"alsflow: {text}", file=sys.stderr, flush=True)
 
 
 def check_output_place(settings: Settings) -> None:
