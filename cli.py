@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from alsflow import __version__
 from alsflow.workflows import exits
@@ -22,6 +22,7 @@ from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.machine import available_memory_mb, available_processes, limit_threads
 from alsflow.workflows.settings import (
     STREAMS,
+    KeepWork,
     Settings,
     SettingsError,
     build,
@@ -210,6 +211,12 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
         help="print what was found, what is missing and what would run; write nothing",
     )
     add(
+        "--keep-work",
+        choices=get_args(KeepWork),
+        help="large intermediate results that stay: all; those of failed visits and later ones "
+        "of the others (failed, the default); none, and a changed setting makes some again",
+    )
+    add(
         "--stop-on-first-crash",
         action="store_true",
         default=None,
@@ -292,7 +299,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """Collect the settings that the command line names."""
     names = ("bids_dir", "output_dir", "work_dir", "modalities", "force", "nprocs", "omp_nthreads",
              "mem_mb", "random_seed", "profile", "skip_bids_validation",
-             "stop_on_first_crash")  # fmt: skip
+             "stop_on_first_crash", "keep_work")  # fmt: skip
     given = {name: getattr(arguments, name) for name in names}
     given["participant_label"] = _labels(arguments.participant_label, "sub-")
     given["session_label"] = _labels(arguments.session_label, "ses-")

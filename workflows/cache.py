@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +30,8 @@ CHUNK = 1 << 20  # bytes
 TICK = 20_000_000  # ns between two times that a file system tells apart, at most
 COARSE_TICK = 2_000_000_000  # the same where it keeps whole seconds alone
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+PLACEHOLDER = "This file was removed to save space; alsflow makes it again when it is needed."
+PLACEHOLDER_SIZE = 256  # bytes; one glance at the size tells almost every other file apart
 
 
 def write_text(path: Path, text: str) -> None:
@@ -114,7 +117,12 @@ class FileHashes:
             return
         with exclusive(self._store.with_suffix(".lock")):
             merged = {**self._load(), **self.news()}
-            kept = {path: entry for path, entry in merged.items() if os.path.exists(path)}
+            folder = str(self._store.parent)
+            kept = {
+                relative_inside(path, folder, folder): entry
+                for path, entry in merged.items()
+                if os.path.exists(path)
+            }
             write_text(self._store, json.dumps(kept))
 
     def _load(self) -> dict[str, list]:
@@ -124,8 +132,13 @@ class FileHashes:
             content = json.loads(self._store.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # absent or damaged: every file is read again
             return {}
+        folder = str(self._store.parent)
         known = content if isinstance(content, dict) else {}
-        return {path: entry for path, entry in known.items() if _is_entry(entry)}
+        return {
+            os.path.normpath(os.path.join(folder, path)): entry
+            for path, entry in known.items()
+            if _is_entry(entry)
+        }
 
 
 def _is_entry(entry: Any) -> bool:
@@ -143,12 +156,52 @@ def _may_change_unseen(stamp: list[int]) -> bool:
     return time.time_ns() < changed + tick
 
 
+def relative_inside(path: str, root: str, folder: str) -> str:
+    """`path` relative to `folder` if it lies below `root`: it stays right when that is moved."""
+    return os.path.relpath(path, folder) if path.startswith(root + os.sep) else path
+
+
 def _stamp(path: str) -> list[int]:
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
+@dataclass(frozen=True)
+class Removed:
+    """What a file was before a placeholder took its place."""
+
+    md5: str
+    size: int  # bytes
+
+
+def removed(path: str | os.PathLike) -> Removed | None:
+    """What `path` was, if it is a placeholder; None for every other file and for none.
+
+    A placeholder says itself what it stands for, so that it survives a copy of the working
+    directory, and whatever is written over it is not taken for one.
+    """
+    try:
+        if os.stat(path).st_size != PLACEHOLDER_SIZE:
+            return None
+        lines = Path(path).read_bytes().decode("ascii").splitlines()
+        if lines[0] == PLACEHOLDER:
+            return Removed(lines[1].removeprefix("md5 "), int(lines[2].removeprefix("bytes ")))
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def write_placeholder(path: Path, was: Removed) -> None:
+    """Put a placeholder where a file is: at any moment there is one or the other."""
+    text = f"{PLACEHOLDER}\nmd5 {was.md5}\nbytes {was.size}\n"
+    write_text(path, text.ljust(PLACEHOLDER_SIZE - 1) + "\n")
+
+
 def _md5(path: str) -> str:
+    """MD5 of the content, of a placeholder that of the file that it stands for."""
+    was = removed(path)
+    if was is not None:
+        return was.md5
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as handle:
         while chunk := handle.read(CHUNK):
@@ -178,7 +231,14 @@ def output_files(outputs: Any, node_dir: str) -> list[str]:
         outputs.trait_get() if hasattr(outputs, "trait_get") else getattr(outputs, "__dict__", {})
     )
     found: dict[str, None] = {}
-    waiting = list(values.values())
+    for path in paths_in(values):
+        found.update(dict.fromkeys(_files_of(path, node_dir)))
+    return sorted(found)
+
+
+def paths_in(values: Any) -> Iterator[str]:
+    """Absolute paths among values, lists and dictionaries, however deep."""
+    waiting = [values]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
@@ -186,8 +246,7 @@ def output_files(outputs: Any, node_dir: str) -> list[str]:
         elif isinstance(value, list | tuple):
             waiting += value
         elif isinstance(value, str | os.PathLike) and os.path.isabs(value):
-            found.update(dict.fromkeys(_files_of(os.fspath(value), node_dir)))
-    return sorted(found)
+            yield os.fspath(value)
 
 
 def _files_of(path: str, node_dir: str) -> list[str]:
@@ -199,20 +258,52 @@ def _files_of(path: str, node_dir: str) -> list[str]:
     return []
 
 
-def record(node: Any, outputs: Any, hashes: FileHashes, seconds: float) -> None:
-    """Leave in the node's folder what its outputs are and how long they took."""
-    files = {path: hashes.md5(path) for path in output_files(outputs, node.output_dir())}
-    content = json.dumps({"files": files, "seconds": round(seconds, 3)})
-    write_text(Path(node.output_dir()) / RECORD, content)
+def record(node: Any, outputs: Any, hashes: FileHashes, seconds: float, **used: float) -> None:
+    """Leave in the node's folder what its outputs are, how long they took and what they used."""
+    folder, root = node.output_dir(), os.path.realpath(node.base_dir)
+    paths = {path: relative_inside(path, root, folder) for path in output_files(outputs, folder)}
+    files = {name: hashes.md5(path) for path, name in paths.items()}
+    content: dict[str, Any] = {"files": files, "seconds": round(seconds, 3), **used}
+    gone = {name: was.size for path, name in paths.items() if (was := removed(path)) is not None}
+    if gone:  # elements of a MapNode that need not be made again
+        content["removed"] = gone
+    write_text(Path(folder) / RECORD, json.dumps(content))
 
 
 def read_record(node: Any) -> dict[str, Any] | None:
-    """Record of a node; None where it is absent or damaged."""
+    """Record of a node, its paths whole; None where it is absent or damaged."""
+    folder = node.output_dir()
     try:
-        content = json.loads((Path(node.output_dir()) / RECORD).read_text(encoding="utf-8"))
-        return content if isinstance(content["files"], dict) else None
+        content = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
+        if not isinstance(content["files"], dict):
+            return None
+        files = content["files"].items()
+        absolute = {os.path.normpath(os.path.join(folder, path)): md5 for path, md5 in files}
+        gone = content.get("removed", {}).items()
+        sizes = {os.path.normpath(os.path.join(folder, path)): size for path, size in gone}
+        return content | {"files": absolute, "removed": sizes}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def note_removed(node: Any, path: str) -> None:
+    """Put a placeholder where an output of `node` was, and say so in its record.
+
+    The record comes first: whenever the program dies, there is the whole file or a placeholder,
+    and a placeholder that vanishes later is known as one.
+    """
+    content = read_record(node)
+    if content is None or path not in content["files"]:
+        return
+    was = Removed(content["files"][path], os.stat(path).st_size)
+    content["removed"] = content.get("removed", {}) | {path: was.size}
+    folder, root = node.output_dir(), os.path.realpath(node.base_dir)
+    for kind in ("files", "removed"):
+        content[kind] = {
+            relative_inside(path, root, folder): value for path, value in content[kind].items()
+        }
+    write_text(Path(folder) / RECORD, json.dumps(content))
+    write_placeholder(Path(path), was)
 
 
 def repair(nodes: list[Any], hashes: FileHashes) -> dict[Any, str]:
@@ -256,9 +347,11 @@ def _distrust(node: Any, hashes: FileHashes) -> str:
             now = hashes.md5(path)
         except OSError as error:  # no permission, a bad block
             return f"{path} cannot be read ({error.strerror})"
-        if now is None:
+        if now is None and path in content.get("removed", {}) and Path(path).parent.is_dir():
+            write_placeholder(Path(path), Removed(md5, content["removed"][path]))
+        elif now is None:
             return f"{path} is missing"
-        if now != md5:
+        elif now != md5:
             return f"{path} was changed since"
     with suppress(Exception):  # whatever unpickling may raise, the result is unusable
         if node.result.outputs is not None:

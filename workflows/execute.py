@@ -12,9 +12,11 @@ from nipype.pipeline.engine import Workflow
 
 from alsflow.workflows import exits
 from alsflow.workflows.cache import FileHashes, locked, remembered
+from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
 from alsflow.workflows.scheduler import Watcher
 from alsflow.workflows.settings import Settings, as_toml
+from alsflow.workflows.stored import portable
 
 HASHES = "file_hashes.json"
 EXECUTION = {
@@ -60,7 +62,8 @@ def run(
         folder=str(work_dir),
         stop_on_first_crash=settings.stop_on_first_crash,
     )
-    with remembered(hashes):
+    plugin.keeper = Keeper(settings.keep_work)
+    with remembered(hashes), portable(work_dir):
         try:
             workflow.run(plugin=plugin)
         finally:

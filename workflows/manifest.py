@@ -198,6 +198,10 @@ class Manifest:
     def retried(self, node: Any, text: str) -> None:
         """Nothing to note: the step may yet succeed."""
 
+    def reopened(self, node: Any, reason: str) -> None:
+        """Count one more."""
+        self._open[self.entry_of(node).key] += 1
+
     def finished(self, node: Any, seconds: float, cached: bool) -> None:
         """Settle the entry with its last node."""
         entry = self.entry_of(node)

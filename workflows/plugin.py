@@ -12,26 +12,33 @@ threads, can deadlock.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from alsflow.workflows.cache import FileHashes, record
+from alsflow.workflows.keep import check_whole
 from alsflow.workflows.scheduler import GraphScheduler, Watcher
+from alsflow.workflows.stored import portable
+from alsflow.workflows.usage import Meter
 
 logger = logging.getLogger("alsflow")
 
 LOG_FORMAT = "%(relativeCreated)9.0f ms  %(name)s  %(message)s"
+F_SETSIG = 10  # of Linux; Python does not name it
+LOST = 255  # exit code of a worker whose server has died: nobody knows how it ended
 WAIT = 0.5  # s between two looks at the watchers while nothing happens
 PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage")
 
@@ -59,11 +66,28 @@ def work(pipe: connection.Connection, log_file: str, folder: str) -> None:
 
 
 def _end_with_driver() -> None:
-    """End at once when the driver is gone: nobody would see the result."""
+    """End at once when the driver is gone: nobody would see the result.
+
+    Were a step to go on, the next run could compute the same step in the same folder beside it.
+    """
     driver = parent_process()
     if driver is not None:
+        _have_killed(driver.sentinel)
         connection.wait([driver.sentinel])
         os.killpg(0, signal.SIGKILL)
+
+
+def _have_killed(pipe: int) -> None:
+    """Let the kernel kill this process and its programs when the other end of `pipe` closes.
+
+    A thread of Python cannot: compiled code that keeps the interpreter's lock would keep it
+    waiting until the step ends. Linux alone can do this; elsewhere the thread has to do.
+    """
+    if sys.platform == "linux":
+        fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(pipe, F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
+        fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
@@ -85,9 +109,11 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
     start = time.monotonic()
     try:
         node = pickle.loads(packed)
-        outputs = node.run().outputs
+        check_whole(node)
+        with portable(node.base_dir), Meter() as meter:
+            outputs = node.run().outputs
         seconds = time.monotonic() - start
-        record(node, outputs, hashes, seconds)
+        record(node, outputs, hashes, seconds, **asdict(meter.usage))
     except BaseException:  # also SystemExit: a node must not end its worker
         return {"error": traceback.format_exc(), "seconds": time.monotonic() - start}
     return {"error": "", "seconds": seconds, "hashes": hashes.news()}
@@ -226,17 +252,20 @@ class WorkersPlugin(GraphScheduler):
             return
         self._discard(worker)
         code = worker.process.exitcode
-        self._died(node, _obituary(code), memory=code == -signal.SIGKILL)
+        self._died(node, _obituary(code), memory=code in (-signal.SIGKILL, LOST))
 
     # -- workers
 
     def _new_worker(self) -> Worker:
         here, there = self._context.Pipe()
-        process = self._context.Process(
-            target=work, args=(there, self._log_file, self._folder),
-            daemon=False,
-        )  # fmt: skip
-        process.start()
+        arguments = (there, self._log_file, self._folder)
+        process = self._context.Process(target=work, args=arguments, daemon=False)
+        try:
+            process.start()
+        except (ConnectionError, EOFError):  # the server has just died; the next call starts one
+            time.sleep(WAIT)
+            process = self._context.Process(target=work, args=arguments, daemon=False)
+            process.start()
         there.close()
         worker = Worker(process, here)
         self._workers.append(worker)
@@ -262,10 +291,13 @@ class WorkersPlugin(GraphScheduler):
 def _obituary(code: int | None) -> str:
     """Why there is no answer, in the last line as tracebacks have it."""
     if code is not None and code < 0:
-        name = signal.Signals(-code).name
+        known = -code in list(signal.Signals)
+        name = signal.Signals(-code).name if known else str(-code)
         cause = f"was ended by the system (signal {name})"
         if name == "SIGKILL":
             cause += "; most often memory ran out: give fewer --nprocs or a machine with more"
+    elif code == LOST:
+        cause = "was lost: the server of the workers was ended by the system"
     else:
         cause = f"ended with code {code} and without a result"
     return f"WorkerDiedError: The process that computed this step {cause}."

@@ -50,7 +50,7 @@ class Progress:
         self._live: Live | None = None
         self._running: dict[Any, float] = {}
         self._open: set[Any] = set()
-        self._cached = self._done = self._failed = self._total = 0
+        self._cached = self._done = self._failed = self._total = self._reopened = 0
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._last_line = time.monotonic()
         self.told: set[Key] = set()  # entries of which the end has been shown
@@ -90,6 +90,16 @@ class Progress:
         self._running.pop(node, None)
         cause = cause_of(text)[1]
         self._say(f"{_short(node)} is computed once more, alone: {cause}")
+
+    def reopened(self, node: Any, reason: str) -> None:
+        """One step more is to be done."""
+        self._total += 1
+        self._open.add(node)
+        self._reopened += 1
+        if self._verbose or self._reopened <= SHOWN_REPAIRED:
+            self._say(f"{_short(node)} again: {reason}")
+        elif self._reopened == SHOWN_REPAIRED + 1:
+            self._say("More steps are made again; the log names them.")
 
     def finished(self, node: Any, seconds: float, cached: bool) -> None:
         """One step has its result."""

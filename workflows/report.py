@@ -62,7 +62,9 @@ def write_reports(
             continue
         text = fill("person.html.j2", person=person, **common)
         written.append(files.write_page(settings.output_dir / f"{visit.prefix}.html", text))
-    with exclusive(settings.output_dir / "logs" / ".lock"):  # other runs write the index too
+    logs = settings.output_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with exclusive(logs / ".lock"):  # or what is older may come last
         written.append(_write_index(settings.output_dir, manifest, facts, fill))
     if problems:
         raise RuntimeError("Pages could not be made. " + " ".join(problems))

@@ -19,6 +19,7 @@ from nipype.pipeline.engine.utils import topological_sort
 from nipype.pipeline.plugins.base import PluginBase
 
 from alsflow.workflows.cache import FileHashes, drop_result, read_record, repair
+from alsflow.workflows.keep import Keeper
 
 logger = logging.getLogger("alsflow")
 
@@ -34,6 +35,9 @@ class Watcher(Protocol):
 
     def retried(self, node: Any, text: str) -> None:
         """`node` died as `text` says, and will be computed once more, alone."""
+
+    def reopened(self, node: Any, reason: str) -> None:
+        """`node` had finished, and is looked at or computed again for this `reason`."""
 
     def finished(self, node: Any, seconds: float, cached: bool) -> None:
         """`node` has its result; it took `seconds` (now, or when it was computed)."""
@@ -72,6 +76,8 @@ class GraphScheduler(PluginBase):
         self._watchers = tuple(watchers)
         self._stop_first = stop_on_first_crash
         self._stopped = False
+        self.keeper = Keeper()
+        self._running: set[Any] = set()
         self._retried: set[Any] = set()  # nodes that died of memory once
         self._alone: set[Any] = set()  # those of them that have no result yet
 
@@ -82,6 +88,7 @@ class GraphScheduler(PluginBase):
         self._rank = {node: index for index, node in enumerate(order)}
         self._missing = {node: graph.in_degree(node) for node in order}
         self._ready = [node for node in order if self._missing[node] == 0]
+        self.keeper.plan(graph)
         try:
             self._prepare(order)
             repaired = repair(order, self._hashes)
@@ -136,9 +143,15 @@ class GraphScheduler(PluginBase):
         while self._ready and not self._stopped:
             node = self._ready.pop(0)
             try:
-                if self._is_cached(node):
+                if self.keeper.is_hopeless(node):
+                    continue
+                if self.keeper.must_wait(node, self._running):
+                    stuck.append(node)
+                elif self._is_cached(node):
                     old = read_record(node) or {}
                     self._finish(node, float(old.get("seconds", 0)), cached=True)
+                elif self._lacks(node):
+                    stuck.append(node)
                 elif self._take(node):
                     self._begin(node)
                 else:
@@ -151,11 +164,27 @@ class GraphScheduler(PluginBase):
         forced = node.overwrite or (node.overwrite is None and node.interface.always_run)
         return not forced and node.is_cached() == (True, True)
 
+    def _lacks(self, node: Any) -> bool:
+        """Whether files that `node` reads were removed; those who made them are computed again."""
+        makers = self.keeper.lacking(node)
+        for maker in makers:
+            step = node.fullname.split(".", 1)[-1]
+            reason = f"its output was removed to save space and is needed by {step}"
+            self._reopen(maker, reason, forget=True)
+        return bool(makers)
+
+    def _reopen(self, node: Any, reason: str, forget: bool) -> None:
+        self.keeper.reopen(node, forget)
+        logger.info("%s again: %s", node.fullname, reason)
+        self._ready.append(node)
+        self._tell("reopened", node, reason)
+
     def _begin(self, node: Any) -> None:
         if getattr(node.interface, "terminal_output", "") == "stream":
             node.interface.terminal_output = "allatonce"
         drop_result(node)  # an old result must not be taken for that of a process that dies
         self._start(node)
+        self._running.add(node)
         self._tell("started", node)
 
     def _ended(self, node: Any, answer: dict[str, Any]) -> None:
@@ -176,6 +205,7 @@ class GraphScheduler(PluginBase):
             return
         self._retried.add(node)
         self._alone.add(node)
+        self._running.discard(node)
         self._give_back(node)
         logger.warning("%s is computed once more, alone: %s", node.fullname, obituary)
         self._tell("retried", node, obituary)
@@ -183,14 +213,18 @@ class GraphScheduler(PluginBase):
 
     def _release(self, node: Any) -> None:
         self._alone.discard(node)
+        self._running.discard(node)
         self._give_back(node)
 
     def _finish(self, node: Any, seconds: float, cached: bool) -> None:
         self._release(node)
-        for follower in self._graph.successors(node):
+        followers = [] if self.keeper.is_reopened(node) else self._graph.successors(node)
+        for follower in followers:
             self._missing[follower] -= 1
             if self._missing[follower] == 0:
                 self._ready.append(follower)
+        for follower in self.keeper.finished(node):
+            self._reopen(follower, "an input of it was made again and is another", forget=False)
         self._ready.sort(key=self._rank.__getitem__)
         logger.info("%s %s", node.fullname, "cached" if cached else f"done in {seconds:.1f} s")
         self._tell("finished", node, seconds, cached)
@@ -198,6 +232,7 @@ class GraphScheduler(PluginBase):
     def _fail(self, node: Any, text: str) -> None:
         """Nodes that need `node` never become ready, so nothing else is to be done."""
         self._release(node)
+        self.keeper.failed(node)
         logger.error("%s failed\n%s", node.fullname, text)
         self._tell("failed", node, text)
         self._stopped = self._stopped or self._stop_first

@@ -1,0 +1,352 @@
+"""The size of the working directory: which files go when nobody waits for them, how they return.
+
+A large output of a finished step is replaced by a placeholder (`cache.write_placeholder`), which
+counts as the file that it stands for wherever content is compared: what is computed stays cached.
+Before a step starts that would read a placeholder, the file is taken back from the derivatives,
+where the sink has copied it, or the step that made it is computed again.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import logging
+import os
+import stat
+import tomllib
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+from nipype.interfaces.utility import IdentityInterface, Merge, Select, Split
+
+from alsflow.workflows.cache import (
+    CHUNK,
+    Removed,
+    drop_result,
+    note_removed,
+    paths_in,
+    read_record,
+    removed,
+)
+from alsflow.workflows.settings import KeepWork
+
+logger = logging.getLogger("alsflow")
+
+LARGE = 1_000_000  # bytes; smaller files are not worth a second thought
+NAMING = (IdentityInterface, Merge, Select, Split)  # name files that they do not read
+
+
+@cache
+def table() -> dict[str, Any]:
+    """What is known of the size of files, by stream, from ``data/disk.toml``."""
+    text = (files("alsflow.workflows") / "data" / "disk.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def is_passing(node: Any) -> bool:
+    """Whether the large outputs of a step go when its visit has succeeded.
+
+    Its name is such as ``alsflow_wf.sub_01_wf.dwi_wf.series_wf.load``.
+    """
+    parts = node.fullname.split(".", 3)
+    if len(parts) < 4:
+        return False
+    return parts[3] in table().get(parts[2].removesuffix("_wf"), {}).get("passing", ())
+
+
+def files_read(node: Any) -> Iterator[str]:
+    """Files and folders among the inputs of a node, which must have been set."""
+    for path in paths_in(node.inputs.get()):
+        if os.path.isdir(path):
+            yield from (str(entry) for entry in Path(path).rglob("*") if entry.is_file())
+        yield path
+
+
+def check_whole(node: Any) -> None:
+    """Refuse to compute `node` while a placeholder stands for one of its inputs."""
+    if isinstance(node.interface, NAMING):
+        return
+    node._get_inputs()
+    for path in files_read(node):
+        if removed(path) is not None:
+            raise FileNotFoundError(
+                f"{path} was removed to save space and has not been made again"
+            )
+
+
+class Keeper:
+    """Removes large files that nobody waits for, and knows which steps must make them again.
+
+    Parameters
+    ----------
+    choice : {"all", "failed", "none"}
+        All files stay; those of passing steps go when their visit has succeeded; every large
+        file goes as soon as the steps that read it have finished.
+    """
+
+    def __init__(self, choice: KeepWork = "all"):
+        self._choice = choice
+        self._graph = nx.DiGraph()
+        self._again: dict[Any, dict[str, str]] = {}  # nodes made again, and their old outputs
+        self._lost: set[Any] = set()  # nodes that could not be made again
+        self.freed = 0  # bytes
+
+    def plan(self, graph: nx.DiGraph) -> None:
+        """Hear of the nodes of the run."""
+        self._graph = graph
+        self._makers = {node.output_dir(): node for node in graph}
+        self._done: set[Any] = set()
+        self._visits: dict[str, list[Any]] = defaultdict(list)
+        for node in graph:
+            self._visits[_visit(node)].append(node)
+        self._unfinished = {visit: len(nodes) for visit, nodes in self._visits.items()}
+        self._users: dict[str, set[Any]] = {}  # of large files: the nodes that read them
+        self._watched: dict[Any, set[str]] = defaultdict(set)  # large files made or read by a node
+
+    # -- what goes
+
+    def finished(self, node: Any) -> list[Any]:
+        """Remove what nobody waits for now; the nodes whose inputs are other than they were."""
+        self._done.add(node)
+        self._unfinished[_visit(node)] -= 1
+        changed = self._compare(node)
+        if self._choice != "all":
+            self._watch(node)
+            for path in self._due(node):
+                if self._users[path] <= self._done and _is_large(path):
+                    self._remove(path)
+        return changed
+
+    def failed(self, node: Any) -> None:
+        """Hear that a node has no result."""
+        if self._again.pop(node, None) is not None:
+            self._lost.add(node)
+
+    def _due(self, node: Any) -> list[str]:
+        """Files that may have become superfluous with the end of `node`."""
+        if self._choice == "none":
+            return list(self._watched.get(node, ()))
+        visit = _visit(node)
+        if self._unfinished[visit]:  # a step that failed is never finished
+            return []
+        return [path for maker in self._visits[visit] for path in self._watched.get(maker, ())]
+
+    def _watch(self, node: Any) -> None:
+        """Note the large files that `node` names among its outputs, and who reads them."""
+        content = read_record(node)
+        paths = [path for path in content["files"] if self._may_go(path)] if content else []
+        if not paths:
+            return
+        fields = _fields(node)
+        for path in paths:
+            naming = {name for name, values in fields.items() if _names(values, path)}
+            users = self._users.setdefault(path, set())
+            for follower in self._graph.successors(node):
+                if naming & _taken(self._graph, node, follower):
+                    users.add(follower)
+                    self._watched[follower].add(path)
+            self._watched[node].add(path)
+
+    def _may_go(self, path: str) -> bool:
+        maker = self._maker(path)
+        if maker is None or (self._choice == "failed" and not is_passing(maker)):
+            return False
+        was = removed(path)
+        return _is_large(path) if was is None else was.size >= LARGE
+
+    def _maker(self, path: str) -> Any:
+        """Node of the run in whose folder a file lies."""
+        for folder in Path(path).parents:
+            if str(folder) in self._makers:
+                return self._makers[str(folder)]
+        return None
+
+    def _remove(self, path: str) -> None:
+        maker = self._maker(path)
+        if maker in self._again:
+            return
+        try:
+            size = os.stat(path).st_size
+            note_removed(maker, path)
+        except OSError as error:  # a file too many is no reason to stop
+            logger.warning("%s stays: %s", path, error)
+            return
+        self.freed += size
+        logger.info("%s removed to save space", path)
+
+    # -- what comes back
+
+    def reopen(self, node: Any, forget: bool) -> None:
+        """Have a finished node looked at again, and computed if its result is to be forgotten."""
+        content = read_record(node)
+        self._again[node] = content["files"] if content else {}
+        self._done.discard(node)
+        self._unfinished[_visit(node)] += 1
+        reset(node)
+        if forget:
+            folder = Path(node.output_dir())
+            drop_result(node)
+            for path in (Path(path) for path in self._again[node]):
+                if folder in path.parents and removed(path) is not None:  # element of a MapNode
+                    _drop_above(path, folder)
+
+    def is_reopened(self, node: Any) -> bool:
+        """Whether `node` had finished and is being made again."""
+        return node in self._again
+
+    def is_hopeless(self, node: Any) -> bool:
+        """Whether `node` needs what could not be made again."""
+        if not self._lost:
+            return False
+        return not self._lost.isdisjoint(self._graph.predecessors(node)) or (
+            not self._again.keys() & set(self._graph.predecessors(node))
+            and bool(self._lost & self._made_inputs(node))
+        )
+
+    def must_wait(self, node: Any, running: Collection[Any]) -> bool:
+        """Whether files that `node` reads are being written, or that it writes are being read."""
+        if not self._again:
+            return False
+        if self._again.keys() & set(self._graph.predecessors(node)):
+            return True
+        if self._again.keys() & self._made_inputs(node):
+            reset(node)
+            return True
+        return node in self._again and any(node in self._made_inputs(busy) for busy in running)
+
+    def _made_inputs(self, node: Any) -> set[Any]:
+        """Nodes in whose folders the inputs of `node` lie."""
+        node._get_inputs()
+        return {self._maker(path) for path in files_read(node)} - {None}
+
+    def lacking(self, node: Any) -> set[Any]:
+        """Nodes that must be made again before `node` starts; other files are brought back."""
+        node._get_inputs()
+        if isinstance(node.interface, NAMING):
+            node._get_hashval()  # by our hashes: those of a worker know of no placeholder
+            return set()
+        makers = set()
+        for path in files_read(node):
+            was = removed(path)
+            if was is None or self._taken_back(path, was):
+                continue
+            maker = self._maker(path)
+            if maker is None:
+                raise FileNotFoundError(
+                    f"{path} was removed to save space; who made it is unknown"
+                )
+            makers.add(maker)
+        return makers
+
+    def _taken_back(self, path: str, was: Removed) -> bool:
+        """Whether the file could be had from the derivatives."""
+        for source in self._copies(_visit(self._maker(path)) if self._maker(path) else ""):
+            packed = source.endswith(".gz") and not path.endswith(".gz")
+            try:
+                if _size(source, packed) == was.size and _copy(source, packed, Path(path), was):
+                    logger.info("%s taken back from %s", path, source)
+                    return True
+            except (OSError, EOFError, gzip.BadGzipFile) as error:
+                logger.warning("%s cannot be read: %s", source, error)
+        return False
+
+    def _copies(self, visit: str) -> Iterator[str]:
+        """Files that steps of a visit have written outside their folders."""
+        for node in self._visits.get(visit, ()):
+            content = read_record(node)
+            for path in content["files"] if content else ():
+                if self._maker(path) is None and os.path.isfile(path):
+                    yield path
+
+    def _compare(self, node: Any) -> list[Any]:
+        """Followers of a node made again that are to be looked at: its outputs have changed."""
+        if node not in self._again:
+            return []
+        before, content = self._again.pop(node), read_record(node)
+        for follower in self._graph.successors(node):
+            if follower not in self._done:
+                reset(follower)
+        if content and content["files"] == before:
+            return []
+        return [follower for follower in self._graph.successors(node) if follower in self._done]
+
+
+def reset(node: Any) -> None:
+    """Have Nipype read the inputs of a node and hash them anew."""
+    node._got_inputs, node._hashed_inputs, node._hashvalue = False, None, None
+
+
+def _is_large(path: str) -> bool:
+    """Whether a file is worth removing; what a link leads to is not ours."""
+    with suppress(OSError):
+        status = os.lstat(path)
+        return stat.S_ISREG(status.st_mode) and status.st_size >= LARGE
+    return False
+
+
+def _visit(node: Any) -> str:
+    """Workflow of the visit that a node belongs to; the whole run at the group level."""
+    parts = node.fullname.split(".")
+    return parts[1] if len(parts) > 3 else ""
+
+
+def _fields(node: Any) -> dict[str, list[str]]:
+    """Paths by the output of `node` that names them."""
+    outputs = node.result.outputs
+    values = outputs.trait_get() if hasattr(outputs, "trait_get") else vars(outputs)
+    return {name: list(paths_in(value)) for name, value in values.items()}
+
+
+def _names(values: list[str], path: str) -> bool:
+    """Whether `path`, or a folder above it, is one of `values`."""
+    return any(path == value or path.startswith(value + os.sep) for value in values)
+
+
+def _taken(graph: nx.DiGraph, node: Any, follower: Any) -> set[str]:
+    """Outputs of `node` that `follower` takes; through a function they are a tuple."""
+    sources = (pair[0] for pair in graph.get_edge_data(node, follower)["connect"])
+    return {source if isinstance(source, str) else source[0] for source in sources}
+
+
+def _drop_above(path: Path, folder: Path) -> None:
+    """Drop the results in the folders between an output and the folder of its node."""
+    for above in path.parents:
+        if above == folder:
+            return
+        for result in above.glob("result_*.pklz"):
+            result.unlink(missing_ok=True)
+
+
+def _size(path: str, packed: bool) -> int:
+    """Size of a file, of a compressed one that of its content (below 4 GB)."""
+    if not packed:
+        return os.stat(path).st_size
+    with open(path, "rb") as stream:
+        stream.seek(-4, os.SEEK_END)
+        return int.from_bytes(stream.read(4), "little")
+
+
+def _copy(source: str, packed: bool, target: Path, was: Removed) -> bool:
+    """Copy a file to where a placeholder is, if its content is what was there."""
+    partial = target.with_name(f".{os.getpid()}.{target.name}")
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with (
+            gzip.open(source, "rb") if packed else open(source, "rb") as stream,
+            partial.open("wb") as copy,
+        ):
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+                copy.write(chunk)
+        if digest.hexdigest() != was.md5:
+            return False
+        os.replace(partial, target)
+        return True
+    finally:
+        partial.unlink(missing_ok=True)
