@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import traceback
@@ -20,6 +21,7 @@ from alsflow.nodes.errors import BadInputError, MissingProgramError
 from alsflow.workflows import exits
 from alsflow.workflows.checks import (
     check_output_place,
+    check_work_place,
     show_requirements,
     tell_selection,
     validate,
@@ -31,6 +33,7 @@ from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.machine import limit_threads
 from alsflow.workflows.manifest import (
     DISK_FULL,
+    FILES_SENTENCE,
     REPORT,
     Entry,
     Key,
@@ -56,6 +59,7 @@ def run(settings: Settings, dry_run: bool = False, verbose: bool = False) -> int
 def check_places(settings: Settings) -> None:
     """Refuse folders that are no dataset, or that must not be written."""
     check_output_place(settings)
+    check_work_place(settings)
     for warning in bids.check_folder(settings.bids_dir, settings.skip_bids_validation):
         warn(warning)
 
@@ -83,6 +87,8 @@ def _sentence(error: OSError, settings: Settings) -> StopRunError | None:
     folders = (settings.output_dir, settings.work_dir)
     if error.errno in DISK_FULL:
         return StopRunError(exits.FAILED, disk_sentence(str(error), folders))
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return StopRunError(exits.FAILED, FILES_SENTENCE)
     if not error.filename:
         return None
     path = Path(os.fsdecode(error.filename))

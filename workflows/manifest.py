@@ -26,6 +26,10 @@ REPORT: Key = ("", None, "report")  # the report pages of a run, when they could
 ERROR_LINE = r"[\w.]*(Error|Exception|Exit|Interrupt)\b"
 REFUSALS = "(?:BadInputError|LCModelError)"  # exceptions by which nodes refuse data
 DISK_SENTENCE = "A disk was full"
+FILES_SENTENCE = (
+    "Too many files were open; raise the limit (ulimit -n 4096) or give fewer --nprocs, and run "
+    "again, finished steps are kept."
+)
 TIGHT_MB = 1.0  # with less left, a failure has most likely to do with it
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STATUS, MANIFEST, ERRORS, CRASH = "status.tsv", "manifest.json", "errors.tsv", "crash"
@@ -115,6 +119,8 @@ def cause_of(text: str, folders: Sequence[Path] = ()) -> tuple[State, str]:
     codes = "|".join(map(str, DISK_FULL))
     if re.search(rf"\[Errno ({codes})\]", text):
         return "failed", disk_sentence(text, folders)
+    if re.search(rf"\[Errno ({errno.EMFILE}|{errno.ENFILE})\]", text):
+        return "failed", FILES_SENTENCE
     return "failed", last
 
 
