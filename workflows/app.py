@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-import sys
+import os
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +16,12 @@ from nipype.pipeline.engine import Workflow
 
 from alsflow import __version__
 from alsflow.interfaces import bids
+from alsflow.interfaces.bids import Visit
 from alsflow.nodes.errors import BadInputError, MissingProgramError
 from alsflow.workflows import exits
 from alsflow.workflows.checks import (
     check_output_place,
+    check_work_place,
     show_requirements,
     tell_selection,
     validate,
@@ -30,6 +33,7 @@ from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.machine import exceeded, limit_threads, limits
 from alsflow.workflows.manifest import (
     DISK_FULL,
+    FILES_SENTENCE,
     REPORT,
     Entry,
     Key,
@@ -57,6 +61,7 @@ def run(
 def check_places(settings: Settings) -> None:
     """Refuse folders that are no dataset, or that must not be written."""
     check_output_place(settings)
+    check_work_place(settings)
     for warning in bids.check_folder(settings.bids_dir, settings.skip_bids_validation):
         warn(warning)
 
@@ -84,14 +89,33 @@ def _sentence(error: OSError, settings: Settings) -> StopRunError | None:
     folders = (settings.output_dir, settings.work_dir)
     if error.errno in DISK_FULL:
         return StopRunError(exits.FAILED, disk_sentence(str(error), folders))
-    if isinstance(error, PermissionError) and error.filename:
-        ours = any(Path(error.filename).is_relative_to(folder) for folder in folders)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return StopRunError(exits.FAILED, FILES_SENTENCE)
+    if not error.filename:
+        return None
+    path = Path(os.fsdecode(error.filename))
+    folder = next((folder for folder in folders if path.is_relative_to(folder)), None)
+    if folder is not None:
         return StopRunError(
-            exits.CANNOT_CREATE if ours else exits.INVALID_DATASET,
-            f"{error.filename} cannot be {'written' if ours else 'read'} ({error.strerror}); "
-            "change its permissions.",
+            exits.CANNOT_CREATE, f"{path} cannot be written ({error.strerror}); {_mend(error)}"
+        )
+    if isinstance(error, PermissionError):
+        return StopRunError(
+            exits.INVALID_DATASET,
+            f"{path} cannot be read ({error.strerror}); change its permissions.",
         )
     return None
+
+
+def _mend(error: OSError) -> str:
+    """What to do about a file of ours that cannot be written."""
+    if isinstance(error, FileNotFoundError):
+        return "was its folder removed in mid-run? Start the run again: finished steps are kept."
+    if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
+        return "remove what lies there, or choose another folder, and start the run again."
+    if isinstance(error, PermissionError):
+        return "change its permissions."
+    return "see whether its disk is still there, and start the run again: finished steps are kept."
 
 
 @dataclass(frozen=True)
@@ -151,6 +175,12 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool
         visit = next(visit for visit in visits if entry.belongs_to(visit))
         return outputs.requested(visit, entry.stream, settings)
 
+    def withdraw() -> None:
+        outputs = import_module("alsflow.workflows.outputs")
+        for entry in entries:
+            if entry.state == "refused":  # an older result would be read as this one
+                outputs.withdraw(Visit(entry.participant, entry.session), entry.stream, settings)
+
     def report(manifest: Manifest) -> None:
         import_module("alsflow.workflows.report").write_reports(settings, visits, manifest)
 
@@ -163,6 +193,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool
         verbose=verbose,
         report=report,
         why=why,
+        withdraw=withdraw,
     )
 
 
@@ -220,10 +251,11 @@ def run_group(settings: Settings, dry_run: bool, why: bool = False) -> int:
             entry.state, entry.reason = "refused", str(error)
             return Workflow(name="group_wf")
 
-    code = _execute(init, settings, manifest, locks=["group"], why=why)
-    if entry.state != "done":
-        group.withdraw_group(settings)  # an older result would be read as this one
-    return code
+    def withdraw() -> None:
+        if entry.state != "done":
+            group.withdraw_group(settings)  # an older result would be read as this one
+
+    return _execute(init, settings, manifest, locks=["group"], withdraw=withdraw, why=why)
 
 
 def _execute(
@@ -234,9 +266,11 @@ def _execute(
     verbose: bool = False,
     report: Callable[[Manifest], None] | None = None,
     why: bool = False,
+    withdraw: Callable[[], None] | None = None,
 ) -> int:
     """Build and run the graph, write the reports, say what came of it."""
     from alsflow.workflows import execute
+    from alsflow.workflows.leftovers import sweep
     from alsflow.workflows.progress import Progress
     from alsflow.workflows.why import History, Why
 
@@ -247,6 +281,7 @@ def _execute(
         at_once = settings.slurm.max_jobs if settings.plugin == "slurm" else settings.nprocs
         reasons = Why(History.read(settings))
         progress = Progress(manifest, at_once, verbose=verbose, why=reasons.of if why else None)
+        sweep(settings, manifest.entries)
         manifest.start()
         try:
             workflow = init()
@@ -255,6 +290,8 @@ def _execute(
                     execute.run(workflow, settings, [manifest, progress], reasons)
         finally:
             manifest.close("the run ended before it")
+        if withdraw is not None:
+            withdraw()
         if report is not None:
             _report(report, manifest)
     return _conclude(settings, manifest, progress.told)
@@ -284,7 +321,7 @@ def _conclude(settings: Settings, manifest: Manifest, told: Collection[Key]) -> 
         if entry.state != "done" and entry.key not in told:
             warn(f"{entry.stream}: {entry.state}: {entry.reason}")
     total = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
-    print(f"alsflow: {total}. See {settings.output_dir / 'status.tsv'}.", file=sys.stderr)
+    warn(f"{total}. See {settings.output_dir / 'status.tsv'}.")
     return manifest.exit_code
 
 

@@ -12,10 +12,12 @@ threads, can deadlock.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -37,6 +39,7 @@ from alsflow.workflows.usage import Meter, give_back, in_use_mb
 logger = logging.getLogger("alsflow")
 
 LOG_FORMAT = "%(relativeCreated)9.0f ms  %(name)s  %(message)s"
+F_SETSIG = 10  # of Linux; Python does not name it
 WAIT = 0.5  # s between two looks at the watchers while nothing happens
 MB_PER_GB = 1000
 PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage")
@@ -66,11 +69,28 @@ def work(pipe: connection.Connection, log_file: str, folder: str) -> None:
 
 
 def _end_with_driver() -> None:
-    """End at once when the driver is gone: nobody would see the result."""
+    """End at once when the driver is gone: nobody would see the result.
+
+    Were a step to go on, the next run could compute the same step in the same folder beside it.
+    """
     driver = parent_process()
     if driver is not None:
+        _have_killed(driver.sentinel)
         connection.wait([driver.sentinel])
         os.killpg(0, signal.SIGKILL)
+
+
+def _have_killed(pipe: int) -> None:
+    """Let the kernel kill this process and its programs when the other end of `pipe` closes.
+
+    A thread of Python cannot: compiled code that keeps the interpreter's lock would keep it
+    waiting until the step ends. Linux alone can do this; elsewhere the thread has to do.
+    """
+    if sys.platform == "linux":
+        fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(pipe, F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
+        fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
@@ -274,11 +294,14 @@ class WorkersPlugin(GraphScheduler):
 
     def _new_worker(self) -> Worker:
         here, there = self._context.Pipe()
-        process = self._context.Process(
-            target=work, args=(there, self._log_file, self._folder),
-            daemon=False,
-        )  # fmt: skip
-        process.start()
+        arguments = (there, self._log_file, self._folder)
+        process = self._context.Process(target=work, args=arguments, daemon=False)
+        try:
+            process.start()
+        except (ConnectionError, EOFError):  # the server has just died; the next call starts one
+            time.sleep(WAIT)
+            process = self._context.Process(target=work, args=arguments, daemon=False)
+            process.start()
         there.close()
         worker = Worker(process, here)
         self._workers.append(worker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console, Group
@@ -189,7 +190,8 @@ class Progress:
 
     def _say(self, text: str) -> None:
         self._last_line = time.monotonic()
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError, SystemExit):  # Rich ends the program when nobody listens any more
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _refresh(self) -> None:
         if self._live is not None:
