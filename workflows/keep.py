@@ -119,7 +119,8 @@ class Keeper:
         if self._choice != "all":
             self._watch(node)
             for path in self._due(node):
-                if self._users[path] <= self._done and _is_large(path):
+                users = self._users[path]
+                if users <= self._done and users.isdisjoint(changed) and _is_large(path):
                     self._remove(path)
         return changed
 
