@@ -16,7 +16,7 @@ from nipype.pipeline.engine import Workflow
 from alsflow import __version__
 from alsflow.interfaces import bids
 from alsflow.nodes.errors import BadInputError, MissingProgramError
-from alsflow.workflows import exits
+from alsflow.workflows import exits, forecast
 from alsflow.workflows.checks import (
     check_output_place,
     show_requirements,
@@ -107,11 +107,15 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
     validate(settings, sorted({visit.participant for visit in visits}), streams)
     warn_about_participants(settings, visits)
     entries = participant.requirements(visits, streams, named)
+    sizes = forecast.forecast(visits, entries, settings)
     if dry_run:
         show_requirements(visits, entries)
+        print(forecast.sentence(forecast.of_run(sizes.values(), settings.nprocs), settings))
         return _needed(entries)
     settings = with_threads(settings, len(visits))
     prepare_output(settings)
+    if shortage := forecast.shortage(sizes, settings):
+        warn(shortage)
 
     def requested(entry: Entry) -> dict[str, Path]:
         outputs = import_module("alsflow.workflows.outputs")

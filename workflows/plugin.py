@@ -24,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 from alsflow.workflows.cache import FileHashes, record
@@ -34,6 +35,7 @@ logger = logging.getLogger("alsflow")
 
 LOG_FORMAT = "%(relativeCreated)9.0f ms  %(name)s  %(message)s"
 WAIT = 0.5  # s between two looks at the watchers while nothing happens
+NODE_FILE = "_node.pklz"  # Nipype's copy of a node, of no use once it has finished
 PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage")
 
 
@@ -90,6 +92,7 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
         outputs = node.run().outputs
         seconds = time.monotonic() - start
         record(node, outputs, hashes, seconds)
+        (Path(node.output_dir()) / NODE_FILE).unlink(missing_ok=True)
     except BaseException:  # also SystemExit: a node must not end its worker
         return {"error": traceback.format_exc(), "seconds": time.monotonic() - start}
     return {"error": "", "seconds": seconds, "hashes": hashes.news()}

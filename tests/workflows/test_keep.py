@@ -191,6 +191,19 @@ def test_reader_of_another_output_does_not_keep_a_file(chain):
     assert removed(chain.path("first")) is not None
 
 
+@pytest.mark.parametrize(("choice", "left"), [("all", 3), ("failed", 0), ("none", 0)])
+def test_large_files_of_programs_that_are_no_outputs_go(chain, passing, choice, left):
+    run(chain.build(), chain.work, choice)
+    assert len(list(chain.work.rglob("left.bin"))) == left
+    assert len(list(chain.work.rglob("small.bin"))) == 3
+
+
+def test_copy_of_the_node_goes(chain):
+    run(chain.build(), chain.work, "all")
+    assert list(chain.work.rglob("_node.pklz")) == []
+    assert run(chain.build(), chain.work, "all")[0].computed == []
+
+
 # ---------------------------------------------------------------------------- what comes back
 
 

@@ -75,6 +75,9 @@ class Mix(CodedInterface):
             (folder / "a_file.txt").symlink_to(order.removeprefix("link "))
             self._results["a_file"] = str(folder / "a_file.txt")
             return runtime
+        (folder / "scratch").mkdir()
+        (folder / "scratch" / "left.bin").write_bytes(b"x" * LENGTH)
+        (folder / "scratch" / "small.bin").write_bytes(b"x")
         for name, text in mixed(texts, word).items():
             (folder / f"{name}.txt").write_text(text)
             self._results[name] = str(folder / f"{name}.txt")
@@ -136,6 +139,8 @@ class InlinePlugin(GraphScheduler):
         return len(self.computing) < self.width
 
     def _start(self, node):
+        for path in Path(node.output_dir()).glob("*.txt"):
+            path.unlink()  # as a process would at once: nobody may be reading them now
         self.computing.append(pickle.dumps(node))
         self._nodes = getattr(self, "_nodes", {}) | {id(self.computing[-1]): node}
 
