@@ -211,8 +211,8 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
     add(
         "--keep-work",
         choices=get_args(KeepWork),
-        help="large intermediate results that stay: all; those of failed visits, and the later "
-        "ones of others (failed, the default); none: a changed setting makes some of them again",
+        help="large intermediate results that stay: all; those of failed visits and later ones "
+        "of the others (failed, the default); none, and a changed setting makes some again",
     )
     add(
         "--stop-on-first-crash",

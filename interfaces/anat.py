@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.images import load, save
 from alsflow.interfaces.template import bundled_atlas, template_file
+from alsflow.interfaces.whole import whole
 from alsflow.nodes.anat.bias import brain_field, divided
 from alsflow.nodes.anat.brain import locate_brain, on_grid
 from alsflow.nodes.anat.conform import conform
@@ -88,9 +88,8 @@ def read_template() -> Template:
 
 def write_json(content: dict, path: Path) -> str:
     """Write JSON whole or not at all; returns its path as text."""
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return str(path)
 
 

@@ -1,28 +1,22 @@
 """What every interface of this project shares: a version of its code among its inputs.
 
-Nipype notices changed inputs, but not changed code in a custom interface. Each interface here
-names the node functions it calls in ``_code``; a digest of their modules, and of the project's
-modules that those import, is an input, so a cached result is used only while the code that made
-it stands. Comments and docstrings do not count.
+Nipype notices changed inputs, but not changed code in a custom interface. Here a digest of the
+code that an interface reaches (`interfaces.code`) is an input, so a cached result is used only
+while the code that made it stands. What is not reached by name can be named in ``_code``.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import importlib
-import importlib.util
-import inspect
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
+from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, traits
 
+from alsflow.interfaces.code import code_parts, code_version
 from alsflow.nodes.errors import BadInputError
-
-PACKAGE = "alsflow"
 
 
 @contextmanager
@@ -34,89 +28,39 @@ def naming(subject: str) -> Iterator[None]:
         raise BadInputError(f"{subject} {error}") from error
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in ast.walk(tree):
-        if isinstance(node, holders) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
-    return tree
-
-
-def _imported(tree: ast.Module, module: str) -> set[str]:
-    """Names of the project's modules that `tree`, the source of `module`, imports."""
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            origin = node.module or ""
-            if node.level:
-                origin = importlib.util.resolve_name("." * node.level + origin, module)
-            found |= {origin} | {f"{origin}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.startswith(f"{PACKAGE}.")}
-
-
-@cache
-def _module_code(name: str) -> tuple[str, frozenset[str]] | None:
-    """Code of one module without comments and docstrings, and the project's modules it imports."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:  # `name` is an attribute of a module
-        return None
-    if spec is None or spec.origin is None:
-        return None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    package = name if spec.submodule_search_locations else name.rpartition(".")[0]
-    imported = frozenset(_imported(tree, package))
-    return ast.dump(_without_docstrings(tree)), imported
-
-
-@cache
-def _beside(module: str) -> str:
-    """Functions and constants of a module of interfaces, which its interfaces may use."""
-    tree = ast.parse(inspect.getsource(importlib.import_module(module)))
-    apart = (ast.ClassDef, ast.Import, ast.ImportFrom)
-    tree.body = [node for node in tree.body if not isinstance(node, apart)]
-    return ast.dump(_without_docstrings(tree))
-
-
-def code_version(*functions: Callable, cls: type | None = None) -> str:
-    """Digest of the code behind `functions`, and of the body of the interface `cls`."""
-    waiting = {function.__module__ for function in functions}
-    seen: dict[str, str] = {}
-    while waiting:
-        name = waiting.pop()
-        code = _module_code(name)
-        if name in seen or code is None:
-            continue
-        seen[name] = code[0]
-        waiting |= set(code[1])
-    digest = hashlib.sha256()
-    if cls is not None:
-        digest.update(_beside(cls.__module__).encode() + inspect.getsource(cls).encode())
-    for name in sorted(seen):
-        digest.update(name.encode() + b"\0" + seen[name].encode() + b"\0")
-    return digest.hexdigest()[:16]
-
-
 class CodedInputSpec(BaseInterfaceInputSpec):
     """Inputs of an interface whose code belongs to what its result depends on."""
 
     code_version = traits.Str(desc="digest of the code that computes the result")
 
+    def _get_sorteddict(self, objekt, dictwithhash=False, hash_method=None, hash_files=True):
+        """Take a whole path as a file; a word may be the name of a file that lies about."""
+        if isinstance(objekt, str) and not os.path.isabs(objekt):
+            hash_files = False
+        return super()._get_sorteddict(objekt, dictwithhash, hash_method, hash_files)
+
 
 class CodedInterface(SimpleInterface):
-    """An interface that reruns when the code of the node functions it names has changed."""
+    """An interface that reruns when the code that it reaches has changed."""
 
     input_spec = CodedInputSpec
     _code: tuple[Callable, ...] = ()
 
     def __init__(self, **inputs):
         super().__init__(**inputs)
-        self.inputs.code_version = _version_of(type(self))  # type: ignore[arg-type]
+        self.inputs.code_version = version_of(type(self))  # type: ignore[arg-type]
 
 
 @cache
-def _version_of(interface: type) -> str:
+def version_of(interface: type) -> str:
     """Version of an interface; its source does not change while the program runs."""
-    return code_version(*getattr(interface, "_code"), cls=interface)  # noqa: B009 - as a type
+    return code_version(*_named(interface), cls=interface)
+
+
+def parts_of(interface: type) -> dict[str, str]:
+    """Digest of each module that the version of an interface is made of."""
+    return code_parts(*_named(interface), cls=interface)
+
+
+def _named(interface: type) -> Any:
+    return getattr(interface, "_code", ())

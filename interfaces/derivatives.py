@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from nipype.interfaces.base import (
@@ -20,8 +21,8 @@ from nipype.interfaces.base import (
 )
 from nipype.utils.filemanip import ensure_list
 
-from alsflow.interfaces.anat import write_json
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
+from alsflow.interfaces.whole import put_all, remove, whole
 
 GZIP_LEVEL = 1  # of 9; noise does not get much smaller
 
@@ -32,15 +33,16 @@ def copy_whole(source: Path, target: Path) -> None:
     A ``.nii`` whose target is a ``.nii.gz`` is compressed, the same source to the same bytes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{os.getpid()}.{target.name}")
-    try:
-        if source.suffix == ".nii" and target.suffix == ".gz":
-            _compress(source, partial)
-        else:
-            shutil.copyfile(source, partial)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(target) as temporary:
+        fill(source, temporary)
+
+
+def fill(source: Path, target: Path) -> None:
+    """Copy a file, compressed where only the name of `target` says so."""
+    if source.suffix == ".nii" and target.suffix == ".gz":
+        _compress(source, target)
+    else:
+        shutil.copyfile(source, target)
 
 
 def _compress(source: Path, target: Path) -> None:
@@ -112,22 +114,21 @@ class SaveOutputs(CodedInterface):
         if isdefined(self.inputs.facts_file):
             facts = json.loads(Path(self.inputs.facts_file).read_text(encoding="utf-8"))
             sidecars = sidecars | {key: sidecars[key] | facts for key in self.inputs.factual}
-        written = []
         for path in self._left_over():
-            path.unlink()
-            _stem(path).with_suffix(".json").unlink(missing_ok=True)
+            remove(path)
+            remove(_beside(path))
+        gone = [target for _, target, source in files if source is None]
+        made: dict[Path, Callable[[Path], object]] = {}
         for key, target, source in files:
-            beside = target.with_name(target.name.partition(".")[0] + ".json")
-            if source is None:
-                target.unlink(missing_ok=True)
-                if key in sidecars:
-                    beside.unlink(missing_ok=True)
-                continue
-            copy_whole(source, target)
-            written.append(str(target))
-            if key in sidecars:
-                written.append(write_json(sidecars[key], beside))
-        self._results["out_files"] = written
+            if source is not None:
+                made[target] = partial(fill, source)
+            if key in sidecars and source is not None:
+                made[_beside(target)] = partial(_write_json, sidecars[key])
+            elif key in sidecars:
+                gone.append(_beside(target))
+        self._results["out_files"] = put_all(made)
+        for path in set(gone) - set(made):
+            remove(path)
         return runtime
 
     def _files(self) -> list[tuple[str, Path, Path | None]]:
@@ -154,6 +155,15 @@ class SaveOutputs(CodedInterface):
         kept = {_stem(target) for _, target, _ in self._files()}
         found = [path for pattern in patterns.values() for path in folder.glob(pattern)]
         return sorted(path for path in set(found) if _stem(path) not in kept)
+
+
+def _write_json(content: dict, path: Path) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _beside(path: Path) -> Path:
+    """Sidecar of a file."""
+    return _stem(path).with_suffix(".json")
 
 
 def _stem(path: Path) -> Path:

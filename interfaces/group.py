@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from nipype.interfaces.base import (
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.tables import read_any_table, read_meanings
+from alsflow.interfaces.whole import put_all, remove, whole
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.report.spectroscopy_voxel import overlap_caption
 from alsflow.nodes.report.statistics import forest, strip
@@ -79,9 +80,8 @@ def read_numbers(path: str | Path, words: Iterable[str]) -> pd.DataFrame:
 def write_text(path: str | Path, text: str) -> str:
     """Write one text file whole or not at all; returns its path as text."""
     path = Path(path)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(partial, path)
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
     return str(path)
 
 
@@ -591,14 +591,11 @@ class Deliver(CodedInterface):
     def _run_interface(self, runtime):
         folder, below = Path(self.inputs.out_folder), self.inputs.below
         targets = [folder / delivered_name(path, below) for path in self.inputs.in_files]
-        for source, target in zip(self.inputs.in_files, targets, strict=True):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{os.getpid()}.{target.name}")
-            shutil.copyfile(source, partial)
-            os.replace(partial, target)
+        pairs = zip(self.inputs.in_files, targets, strict=True)
+        put_all({target: partial(shutil.copyfile, source) for source, target in pairs})
         patterns = ("figures/*.png", "tables/table-*", "desc-voxel_overlap.*")
         ours = {path for pattern in patterns for path in folder.glob(f"{below}/{pattern}")}
         for old in ours - set(targets):
-            old.unlink()
+            remove(old)
         self._results["out_files"] = [str(target) for target in targets]
         return runtime

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from glob import escape
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from alsflow.interfaces.whole import whole
 from alsflow.nodes.errors import BadInputError
 
 MEASURE_COLUMNS = ("measure", "value", "unit", "qc", "reason")
@@ -117,7 +117,6 @@ def releases(packages: list[str]) -> list[tuple[str, str]]:
 def write_page(path: Path, text: str) -> Path:
     """Write a page whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path

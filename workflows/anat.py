@@ -29,8 +29,6 @@ from alsflow.workflows.outputs import sink
 from alsflow.workflows.ports import port
 from alsflow.workflows.settings import AnatSettings, Settings
 
-# GB that a step takes at most for a head of 256 x 256 x 192 voxels; see benchmarks/
-MEMORY = {"find": 1.0, "clean": 1.5, "even": 1.0, "segment": 3.0, "normalise": 2.5}
 DEEP_REGIONS = ("striatum", "thalamus")
 MAPS = ("t1w_file", "gm_file", "wm_file", "csf_file", "mask_file", "info_file")
 NORMALISED = ("to_native_file", "to_template_file", "jacobian_file", "fit_file",
@@ -171,11 +169,11 @@ def init_cat_segmentation_wf(*, denoise: bool = True) -> Workflow:
     workflow = Workflow(name="segmentation_wf")
     inputnode = port("inputnode", "t1w_file")
     outputnode = port("outputnode", *MAPS, "affine_file", "bias_file")
-    find = Node(FindBrain(), name="find", mem_gb=MEMORY["find"])
-    even = Node(CorrectBias(), name="even", mem_gb=MEMORY["even"])
-    segment = Node(SegmentTissue(), name="segment", mem_gb=MEMORY["segment"])
+    find = Node(FindBrain(), name="find")
+    even = Node(CorrectBias(), name="even")
+    segment = Node(SegmentTissue(), name="segment")
     if denoise:
-        clean = Node(Denoise(), name="clean", mem_gb=MEMORY["clean"])
+        clean = Node(Denoise(), name="clean")
         workflow.connect([
             (inputnode, clean, [("t1w_file", "t1w_file")]),
             (find, clean, [("mask_file", "mask_file")]),
@@ -208,7 +206,6 @@ def init_normalise_wf(*, settings: AnatSettings) -> Workflow:
     normalise = Node(
         Normalise(method=settings.normalisation, voxel=settings.template_voxel),
         name="normalise",
-        mem_gb=MEMORY["normalise"],
     )
     warp = Node(WarpMaps(), name="warp")
     workflow.connect([

@@ -16,7 +16,6 @@ from alsflow.interfaces.spm import RunSpm12
 from alsflow.workflows.ports import port
 
 OUTPUTS = ("t1w_file", "gm_file", "wm_file", "csf_file", "mask_file", "info_file")
-MEMORY = 4.0  # GB that MATLAB takes
 
 
 def init_cat12_segmentation_wf(
@@ -54,7 +53,6 @@ def _engine_wf(interface: type[RunCat12] | type[RunSpm12], program: SpmProgram, 
             folders=list(program.folders),
         ),
         name="segment",
-        mem_gb=MEMORY,
     )
     adopt = Node(AdoptMaps(), name="adopt")
     workflow.connect([

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -45,13 +45,25 @@ logger = logging.getLogger("alsflow")
 
 def run(settings: Settings, dry_run: bool = False, verbose: bool = False) -> int:
     """Run one analysis level; returns the exit code."""
-    check_output_place(settings)
-    try:
-        for warning in bids.check_folder(settings.bids_dir, settings.skip_bids_validation):
-            warn(warning)
+    with in_words(settings):
+        check_places(settings)
         if settings.analysis_level == "group":
             return run_group(settings, dry_run)
         return run_participants(settings, dry_run, verbose)
+
+
+def check_places(settings: Settings) -> None:
+    """Refuse folders that are no dataset, or that must not be written."""
+    check_output_place(settings)
+    for warning in bids.check_folder(settings.bids_dir, settings.skip_bids_validation):
+        warn(warning)
+
+
+@contextmanager
+def in_words(settings: Settings) -> Iterator[None]:
+    """Turn what can go wrong outside the graph into a sentence and an exit code."""
+    try:
+        yield
     except bids.InvalidDatasetError as error:
         raise StopRunError(exits.INVALID_DATASET, str(error)) from None
     except bids.NothingSelectedError as error:
@@ -80,8 +92,17 @@ def _sentence(error: OSError, settings: Settings) -> StopRunError | None:
     return None
 
 
-def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
-    """Run the participant level."""
+@dataclass(frozen=True)
+class Plan:
+    """What a run of the participant level would do."""
+
+    settings: Settings
+    visits: list[bids.Visit]
+    entries: list[Entry]
+
+
+def plan_participants(settings: Settings, verbose: bool = False) -> Plan:
+    """Select and check everything before anything is computed or written."""
     from alsflow.workflows import participant
 
     streams = participant.streams_asked(settings)
@@ -96,17 +117,25 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
     if "mrs" in streams:
         with _usage():
             visits, warnings = participant.with_results(visits, settings)
-        for warning in warnings:
+        for warning in () if settings.streams_found else warnings:  # of others, in a part
             warn(warning)
     named = bool(settings.modalities)
     if not named:
-        streams = participant.streams_present(visits, streams)
+        streams = settings.streams_found or participant.streams_present(visits, streams)
     settings = participant.tied(replace(settings, modalities=streams))
     _check_streams(settings)
     tell_selection(selection, settings.bids_dir, verbose)
     validate(settings, sorted({visit.participant for visit in visits}), streams)
     warn_about_participants(settings, visits)
-    entries = participant.requirements(visits, streams, named)
+    return Plan(settings, visits, participant.requirements(visits, streams, named))
+
+
+def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
+    """Run the participant level."""
+    from alsflow.workflows import participant
+
+    plan = plan_participants(settings, verbose)
+    settings, visits, entries = plan.settings, plan.visits, plan.entries
     sizes = forecast.forecast(visits, entries, settings)
     if dry_run:
         show_requirements(visits, entries)

@@ -8,39 +8,70 @@ a node whose record does not fit the disk loses its result and is computed again
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import shutil
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from alsflow.interfaces.whole import whole
 
 RECORD = "_outputs.json"
 CHUNK = 1 << 20  # bytes
+TICK = 20_000_000  # ns between two times that a file system tells apart, at most
+COARSE_TICK = 2_000_000_000  # the same where it keeps whole seconds alone
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 PLACEHOLDER = "This file was removed to save space; alsflow makes it again when it is needed."
 PLACEHOLDER_SIZE = 256  # bytes; one glance at the size tells almost every other file apart
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock file `path` while several runs may write beside it."""
     with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        locked(handle)
         yield
+
+
+def locked(handle: IO[str], wait: bool = True) -> bool:
+    """Lock an open file until it is closed; False if another process has it.
+
+    On a disk that knows no locks (some network disks) nobody can be kept out: one warning says
+    so, and the rest is up to whoever starts the runs.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        _warn_of_no_locks(str(Path(handle.name).parent))
+    return True
+
+
+@cache
+def _warn_of_no_locks(folder: str) -> None:
+    print(
+        f"alsflow: the disk of {folder} knows no locks; start no two runs on the same people at "
+        "one time.",
+        file=sys.stderr,
+    )
 
 
 class FileHashes:
@@ -62,8 +93,10 @@ class FileHashes:
             stamp = _stamp(path)
             known = self._known.get(path)
             if known is None or known[0] != stamp:
+                fresh = _may_change_unseen(stamp)
                 known = [stamp, _md5(path)]
-                self._known[path] = self._changed[path] = known
+                if not fresh:
+                    self._known[path] = self._changed[path] = known
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         return known[1]
@@ -84,7 +117,12 @@ class FileHashes:
             return
         with exclusive(self._store.with_suffix(".lock")):
             merged = {**self._load(), **self.news()}
-            kept = {path: entry for path, entry in merged.items() if os.path.exists(path)}
+            folder = str(self._store.parent)
+            kept = {
+                relative_inside(path, folder, folder): entry
+                for path, entry in merged.items()
+                if os.path.exists(path)
+            }
             write_text(self._store, json.dumps(kept))
 
     def _load(self) -> dict[str, list]:
@@ -94,7 +132,33 @@ class FileHashes:
             content = json.loads(self._store.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # absent or damaged: every file is read again
             return {}
-        return content if isinstance(content, dict) else {}
+        folder = str(self._store.parent)
+        known = content if isinstance(content, dict) else {}
+        return {
+            os.path.normpath(os.path.join(folder, path)): entry
+            for path, entry in known.items()
+            if _is_entry(entry)
+        }
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)
+
+
+def _may_change_unseen(stamp: list[int]) -> bool:
+    """Whether a change from now on could leave a file with the same times as before.
+
+    Clocks of file systems tick: what is written twice within a tick looks the same. The time
+    that counts is that of the last status change, which nobody can set.
+    """
+    changed = stamp[2]
+    tick = COARSE_TICK if changed % 1_000_000_000 == 0 else TICK
+    return time.time_ns() < changed + tick
+
+
+def relative_inside(path: str, root: str, folder: str) -> str:
+    """`path` relative to `folder` if it lies below `root`: it stays right when that is moved."""
+    return os.path.relpath(path, folder) if path.startswith(root + os.sep) else path
 
 
 def _stamp(path: str) -> list[int]:
@@ -194,21 +258,30 @@ def _files_of(path: str, node_dir: str) -> list[str]:
     return []
 
 
-def record(node: Any, outputs: Any, hashes: FileHashes, seconds: float) -> None:
-    """Leave in the node's folder what its outputs are and how long they took."""
-    files = {path: hashes.md5(path) for path in output_files(outputs, node.output_dir())}
-    gone = {path: was.size for path in files if (was := removed(path)) is not None}
-    content: dict[str, Any] = {"files": files, "seconds": round(seconds, 3)}
+def record(node: Any, outputs: Any, hashes: FileHashes, seconds: float, **used: float) -> None:
+    """Leave in the node's folder what its outputs are, how long they took and what they used."""
+    folder, root = node.output_dir(), os.path.realpath(node.base_dir)
+    paths = {path: relative_inside(path, root, folder) for path in output_files(outputs, folder)}
+    files = {name: hashes.md5(path) for path, name in paths.items()}
+    content: dict[str, Any] = {"files": files, "seconds": round(seconds, 3), **used}
+    gone = {name: was.size for path, name in paths.items() if (was := removed(path)) is not None}
     if gone:  # elements of a MapNode that need not be made again
         content["removed"] = gone
-    write_text(Path(node.output_dir()) / RECORD, json.dumps(content))
+    write_text(Path(folder) / RECORD, json.dumps(content))
 
 
 def read_record(node: Any) -> dict[str, Any] | None:
-    """Record of a node; None where it is absent or damaged."""
+    """Record of a node, its paths whole; None where it is absent or damaged."""
+    folder = node.output_dir()
     try:
-        content = json.loads((Path(node.output_dir()) / RECORD).read_text(encoding="utf-8"))
-        return content if isinstance(content["files"], dict) else None
+        content = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
+        if not isinstance(content["files"], dict):
+            return None
+        files = content["files"].items()
+        whole = {os.path.normpath(os.path.join(folder, path)): md5 for path, md5 in files}
+        gone = content.get("removed", {}).items()
+        sizes = {os.path.normpath(os.path.join(folder, path)): size for path, size in gone}
+        return content | {"files": whole, "removed": sizes}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -224,7 +297,12 @@ def note_removed(node: Any, path: str) -> None:
         return
     was = Removed(content["files"][path], os.stat(path).st_size)
     content["removed"] = content.get("removed", {}) | {path: was.size}
-    write_text(Path(node.output_dir()) / RECORD, json.dumps(content))
+    folder, root = node.output_dir(), os.path.realpath(node.base_dir)
+    for kind in ("files", "removed"):
+        content[kind] = {
+            relative_inside(path, root, folder): value for path, value in content[kind].items()
+        }
+    write_text(Path(folder) / RECORD, json.dumps(content))
     write_placeholder(Path(path), was)
 
 
@@ -251,7 +329,10 @@ def drop_result(node: Any, elements: bool = False) -> None:
     """Make Nipype compute `node` again; with `elements` all elements of a MapNode too."""
     folder = Path(node.output_dir())
     for path in (folder.rglob if elements else folder.glob)("result_*.pklz"):
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():  # whoever put it there
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _distrust(node: Any, hashes: FileHashes) -> str:
@@ -262,7 +343,10 @@ def _distrust(node: Any, hashes: FileHashes) -> str:
     if content is None:
         return "it was interrupted before its outputs were recorded"
     for path, md5 in content["files"].items():
-        now = hashes.md5(path)
+        try:
+            now = hashes.md5(path)
+        except OSError as error:  # no permission, a bad block
+            return f"{path} cannot be read ({error.strerror})"
         if now is None and path in content.get("removed", {}) and Path(path).parent.is_dir():
             write_placeholder(Path(path), Removed(md5, content["removed"][path]))
         elif now is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from urllib.parse import quote
+from uuid import uuid4
 
 from alsflow import __version__
 from alsflow.interfaces import bids
@@ -57,7 +58,7 @@ def prepare_output(settings: Settings) -> None:
     for folder in (settings.output_dir / "logs", settings.work_dir):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".{os.getpid()}.probe"
+            probe = folder / f".{uuid4().hex}.probe"  # pids repeat between nodes
             probe.touch()
             probe.unlink()
         except OSError as error:
@@ -86,12 +87,13 @@ def description(settings: Settings) -> dict:
     entry = {"URL": quote(os.path.relpath(settings.bids_dir, settings.output_dir))}
     if source.get("DatasetDOI"):
         entry["DOI"] = str(source["DatasetDOI"])
-    checked = f"BIDS files checked by {bids.validator_version()}"
+    checked = f"BIDS files checked by {settings.checked_by or bids.validator_version()}"
     skipped = "BIDS validation was skipped"
+    unchecked = settings.skip_bids_validation and not settings.checked_by
     generated = {
         "Name": "alsflow",
         "Version": __version__,
-        "Description": skipped if settings.skip_bids_validation else checked,
+        "Description": skipped if unchecked else checked,
     }
     return {
         "Name": f"alsflow - {source.get('Name', 'derivatives')}",

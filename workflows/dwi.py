@@ -41,8 +41,6 @@ from alsflow.workflows.outputs import dwi_plan, sink
 from alsflow.workflows.ports import port
 from alsflow.workflows.settings import DwiSettings, Settings
 
-# GB that a step takes at most for a series of 102 x 102 x 60 x 42 voxels; see benchmarks/
-MEMORY = {"load": 1.0, "denoise": 1.0, "unring": 1.0, "motion": 2.0, "correct": 1.5, "tensor": 1.5}
 MAPS = ("fa_file", "md_file", "ad_file", "rd_file")
 TENSOR = (*MAPS, "s0_file", "tensor_file", "residual_file", "negative_file")
 SERIES = ("dwi_file", "bval_file", "bvec_file", "confounds_file")
@@ -155,7 +153,6 @@ def init_series_wf(plan: DwiPlan, settings: Settings) -> Workflow:
             bvec_files=[str(run.bvec) for run in plan.runs],
         ),
         name="load",
-        mem_gb=MEMORY["load"],
     )
     find = Node(MaskDwi(), name="find")
     check = Node(
@@ -165,7 +162,7 @@ def init_series_wf(plan: DwiPlan, settings: Settings) -> Workflow:
     first = Node(FirstB0(), name="first")
     correct = Node(CorrectSeries(axis=plan.axis, polarities=list(plan.polarities),
                                  replace=dwi.replace_outliers),
-                   name="correct", mem_gb=MEMORY["correct"])  # fmt: skip
+                   name="correct")  # fmt: skip
     mask = Node(MaskDwi(), name="mask")
     seen = Node(BrainSeen(), name="seen")
     workflow.add_nodes([load, find, check])
@@ -196,7 +193,7 @@ def init_series_wf(plan: DwiPlan, settings: Settings) -> Workflow:
     if dwi.motion:
         motion = Node(EstimateMotion(axis=plan.axis, polarities=list(plan.polarities),
                                      eddy=dwi.eddy),
-                      name="motion", mem_gb=MEMORY["motion"])  # fmt: skip
+                      name="motion")  # fmt: skip
         workflow.connect([
             (last, motion, [("dwi_file", "dwi_file")]),
             (check, motion, [("gradients_file", "gradients_file")]),
@@ -220,15 +217,15 @@ def _clean(workflow: Workflow, plan: DwiPlan, outputnode: Node, dwi: DwiSettings
     rings: dict[str, Any] = {"slice_axis": plan.slice_axis}
     if plan.partial_fourier is not None:
         rings["partial_fourier"] = plan.partial_fourier
-    steps: tuple[tuple[str, bool, Any, float], ...] = (
-        ("denoise", dwi.denoise, DenoiseDwi(impossible="skip"), MEMORY["denoise"]),
-        ("unring", dwi.unring, UnringDwi(**rings), MEMORY["unring"]),
-        ("drift", dwi.drift != "none", CorrectDrift(**DRIFT.get(dwi.drift, {})), 1.0),
+    steps: tuple[tuple[str, bool, Any], ...] = (
+        ("denoise", dwi.denoise, DenoiseDwi(impossible="skip")),
+        ("unring", dwi.unring, UnringDwi(**rings)),
+        ("drift", dwi.drift != "none", CorrectDrift(**DRIFT.get(dwi.drift, {}))),
     )
-    for name, asked, interface, memory in steps:
+    for name, asked, interface in steps:
         if not asked:
             continue
-        node = Node(interface, name=name, mem_gb=memory)
+        node = Node(interface, name=name)
         workflow.connect([
             (last, node, [("dwi_file", "dwi_file")]),
             (find, node, [("mask_file", "mask_file")]),
@@ -280,7 +277,7 @@ def init_tensor_wf(dwi: DwiSettings) -> Workflow:
     inputs = ("dwi_file", "gradients_file", "mask_file", "noise_file")
     inputnode = port("inputnode", *inputs)
     outputnode = port("outputnode", *TENSOR, "direction_file", "color_file", "info_file")
-    fit = Node(FitTensor(method=dwi.fit, b_max=dwi.b_max), name="fit", mem_gb=MEMORY["tensor"])
+    fit = Node(FitTensor(method=dwi.fit, b_max=dwi.b_max), name="fit")
     colour = Node(ColourFa(), name="colour")
     wanted = inputs if dwi.fit == "RESTORE" and dwi.denoise else inputs[:3]
     workflow.connect([

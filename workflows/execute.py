@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,11 +11,12 @@ from pathlib import Path
 from nipype.pipeline.engine import Workflow
 
 from alsflow.workflows import exits
-from alsflow.workflows.cache import FileHashes, remembered
+from alsflow.workflows.cache import FileHashes, locked, remembered
 from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
 from alsflow.workflows.scheduler import Watcher
 from alsflow.workflows.settings import Settings, as_toml
+from alsflow.workflows.stored import portable
 
 HASHES = "file_hashes.json"
 EXECUTION = {
@@ -63,7 +63,7 @@ def run(
         stop_on_first_crash=settings.stop_on_first_crash,
     )
     plugin.keeper = Keeper(settings.keep_work)
-    with remembered(hashes):
+    with remembered(hashes), portable(work_dir):
         try:
             workflow.run(plugin=plugin)
         finally:
@@ -101,29 +101,31 @@ def logged(path: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusively(settings: Settings, names: Sequence[str]) -> Iterator[None]:
-    """Keep two runs from computing the same visit in one working directory.
+    """Keep two runs from computing, or delivering, the same visit at one time.
 
     The locks are the system's: they vanish with the process, whatever ends it.
 
     Parameters
     ----------
     settings : Settings
-        Names the working directory.
+        Names the working directory and the output folder.
     names : sequence of str
-        Parts of the working directory that this run must have for itself.
+        Parts of both that this run must have for itself.
     """
-    work_dir = settings.work_dir.resolve()
-    folder = work_dir / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    work_dir, output_dir = settings.work_dir.resolve(), settings.output_dir.resolve()
+    places = {
+        work_dir / "locks": f"in the working directory {work_dir}; wait for it, or give this run "
+        "its own with --work-dir.",
+        output_dir / "logs" / "locks": f"into the output folder {output_dir}; wait for it, or "
+        "choose another folder.",
+    }
     with ExitStack() as stack:
-        for name in names:
-            handle = stack.enter_context(open(folder / f"{name}.lock", "a"))
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise exits.StopRunError(
-                    exits.CANNOT_CREATE,
-                    f"Another run is computing {name} in the working directory {work_dir}; wait "
-                    "for it, or give this run its own with --work-dir.",
-                ) from None
+        for folder, words in places.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                handle = stack.enter_context(open(folder / f"{name}.lock", "a"))
+                if not locked(handle, wait=False):
+                    raise exits.StopRunError(
+                        exits.CANNOT_CREATE, f"Another run is computing {name} {words}"
+                    )
         yield

@@ -14,6 +14,7 @@ USAGE = 64
 DATA = 65
 INPUT_MISSING = 66
 CANNOT_CREATE = 73
+TRY_AGAIN = 75
 
 
 class StopRunError(Exception):

@@ -34,9 +34,6 @@ from alsflow.workflows.outputs import func_plan, sink
 from alsflow.workflows.ports import port
 from alsflow.workflows.settings import FuncSettings, Settings
 
-# GB that a step takes at most for a series of 80 x 80 x 35 x 152 voxels; see benchmarks/
-MEMORY = {"load": 1.0, "realign": 1.5, "slice_timing": 1.5, "correct": 1.5, "confounds": 1.5,
-          "denoise": 2.0, "alff": 1.5, "reho": 1.5, "connect": 1.0}  # fmt: skip
 ANATOMY = ("mask_file", "gm_file", "wm_file", "csf_file", "to_template_file", "to_native_file",
            "labels_file")  # fmt: skip
 FIGURES = ("carpet", "registration", "tsnr", "seeds", "matrix", "local")
@@ -159,11 +156,10 @@ def init_series_wf(plan: FuncPlan, settings: Settings) -> Workflow:
             dummy_scans=func.dummy_scans,
         ),
         name="load",
-        mem_gb=MEMORY["load"],
     )
     find = Node(MaskBold(), name="find")
-    realign = Node(RealignBold(), name="realign", mem_gb=MEMORY["realign"])
-    correct = Node(CorrectBold(), name="correct", mem_gb=MEMORY["correct"])
+    realign = Node(RealignBold(), name="realign")
+    correct = Node(CorrectBold(), name="correct")
     brain = Node(MaskBold(), name="brain")
     workflow.connect([
         (load, find, [("bold_file", "bold_file")]),
@@ -185,7 +181,6 @@ def init_series_wf(plan: FuncPlan, settings: Settings) -> Workflow:
         last = Node(
             CorrectSliceTiming(slice_times=list(plan.slice_times), slice_axis=plan.slice_axis),
             name="slice_timing",
-            mem_gb=MEMORY["slice_timing"],
         )
         workflow.connect([
             (load, last, [("bold_file", "bold_file"), ("info_file", "load_info_file")]),
@@ -263,10 +258,10 @@ def init_clean_wf(func: FuncSettings) -> Workflow:
     outputnode = port("outputnode", "confounds_file", "columns_file", "tsnr_file",
                       "denoised_file", "unfiltered_file", "kept_file",
                       *(f"{step}_info_file" for step in CLEAN_INFOS))  # fmt: skip
-    confounds = Node(FindConfounds(), name="confounds", mem_gb=MEMORY["confounds"])
+    confounds = Node(FindConfounds(), name="confounds")
     censor = {"censor_fd": func.censor_fd} if func.censor_fd else {}
     denoise = Node(DenoiseBold(preset=read_preset(func.denoising), **censor),
-                   name="denoise", mem_gb=MEMORY["denoise"])  # fmt: skip
+                   name="denoise")  # fmt: skip
     workflow.connect([
         (inputnode, confounds, [(field, field) for field in inputs]),
         (inputnode, denoise, [(field, field) for field in
@@ -308,13 +303,13 @@ def init_maps_wf(func: FuncSettings) -> Workflow:
     outputnode = port("outputnode", *SUNK, "connections_file", "z_file",
                       *(f"{step}_info_file" for step in MAP_INFOS[1:]))  # fmt: skip
     connect = Node(ConnectSeeds(threshold=func.threshold, voxel_seed=voxel_seed(func.seeds)),
-                   name="connect", mem_gb=MEMORY["connect"])  # fmt: skip
+                   name="connect")  # fmt: skip
     stacks = Node(Merge(len(STACKS)), name="stacks", run_without_submitting=True)
     grid = {"voxel": func.template_voxel, "fwhm": func.smoothing}
     warp_seeds = Node(MapsToTemplate(**grid), name="warp_seeds")
     split = Node(SplitSeeds(), name="split")
-    alff = Node(MeasureAlff(band=tuple(func.alff_band)), name="alff", mem_gb=MEMORY["alff"])
-    reho = Node(MeasureReho(), name="reho", mem_gb=MEMORY["reho"])
+    alff = Node(MeasureAlff(band=tuple(func.alff_band)), name="alff")
+    reho = Node(MeasureReho(), name="reho")
     locals_ = Node(Merge(len(LOCAL)), name="locals", run_without_submitting=True)
     warp_local = Node(MapsToTemplate(**grid), name="warp_local")
     name_local = Node(NameMaps(), name="name_local")

@@ -23,7 +23,7 @@ from alsflow.interfaces.mrs_voxel import OverlapVoxels
 from alsflow.interfaces.report_mrs import DrawOverlap
 from alsflow.interfaces.template import template_file
 from alsflow.nodes.errors import BadInputError
-from alsflow.workflows import analyses
+from alsflow.workflows import analyses, resources
 from alsflow.workflows.analyses import init_analyses_wf
 from alsflow.workflows.measures import MEASURES_FILE
 from alsflow.workflows.settings import Settings
@@ -153,6 +153,7 @@ def init_group_wf(settings: Settings, name: str = "group_wf") -> Workflow:
         workflow.connect(collect, "features_file", analyses_wf, "inputnode.features_file")
     if voxels := _voxels(settings):
         _add_overlap(workflow, voxels, settings.output_dir.resolve())
+    resources.apply(workflow, resources.group_sizes(len(tables)), settings.omp_nthreads)
     return workflow
 
 

@@ -14,6 +14,7 @@ from nipype.pipeline.engine import Workflow
 from alsflow.interfaces.bids import TITLES, Visit, problem_of
 from alsflow.nodes.errors import BadInputError, MissingProgramError
 from alsflow.nodes.func.seeds import with_voxel_seed
+from alsflow.workflows import resources
 from alsflow.workflows.manifest import Entry
 from alsflow.workflows.settings import Settings
 
@@ -251,4 +252,5 @@ def _build(visit: Visit, entry: Entry, settings: Settings) -> Workflow | None:
         return None
     if stream_wf.name != f"{entry.stream}_wf":  # the manifest finds the stream by this name
         raise ValueError(f"the workflow of {entry.stream} is called {stream_wf.name}")
+    resources.apply(stream_wf, resources.sizes_of(visit, settings), settings.omp_nthreads)
     return stream_wf

@@ -21,7 +21,7 @@ import time
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -30,6 +30,8 @@ from typing import Any
 from alsflow.workflows.cache import FileHashes, record
 from alsflow.workflows.keep import check_whole
 from alsflow.workflows.scheduler import GraphScheduler, Watcher
+from alsflow.workflows.stored import portable
+from alsflow.workflows.usage import Meter
 
 logger = logging.getLogger("alsflow")
 
@@ -88,10 +90,11 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
     start = time.monotonic()
     try:
         node = pickle.loads(packed)
-        check_whole(node)
-        outputs = node.run().outputs
+        with portable(node.base_dir), Meter() as meter:
+            check_whole(node)
+            outputs = node.run().outputs
         seconds = time.monotonic() - start
-        record(node, outputs, hashes, seconds)
+        record(node, outputs, hashes, seconds, **asdict(meter.usage))
         (Path(node.output_dir()) / NODE_FILE).unlink(missing_ok=True)
     except BaseException:  # also SystemExit: a node must not end its worker
         return {"error": traceback.format_exc(), "seconds": time.monotonic() - start}

@@ -19,6 +19,7 @@ from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.mrs.fractions import SAMPLES
 from alsflow.nodes.report import pages
 from alsflow.nodes.report.pages import Known, Person, Stream
+from alsflow.workflows.cache import exclusive
 from alsflow.workflows.manifest import STATUS, Entry, Manifest
 from alsflow.workflows.measures import catalogue
 from alsflow.workflows.settings import Settings
@@ -61,7 +62,10 @@ def write_reports(
             continue
         text = fill("person.html.j2", person=person, **common)
         written.append(files.write_page(settings.output_dir / f"{visit.prefix}.html", text))
-    written.append(_write_index(settings.output_dir, manifest, facts, fill))
+    logs = settings.output_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with exclusive(logs / ".lock"):  # or what is older may come last
+        written.append(_write_index(settings.output_dir, manifest, facts, fill))
     if problems:
         raise RuntimeError("Pages could not be made. " + " ".join(problems))
     return tuple(written)

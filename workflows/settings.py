@@ -158,6 +158,9 @@ class Settings:
     random_seed: int = 0
     profile: str = "default"
     skip_bids_validation: bool = False
+    # of a run on a part of a study, from the run that was planned for all (alsflow-slurm)
+    checked_by: str = ""  # validator that has passed the dataset already
+    streams_found: tuple[str, ...] = ()  # streams that somebody of the study has images for
     stop_on_first_crash: bool = False
     plugin: Plugin = "workers"
     keep_work: KeepWork = "failed"  # of what visits large intermediate files are kept

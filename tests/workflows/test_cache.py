@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
+import time
 
 import pytest
 from nipype.interfaces.base import File, TraitedSpec, traits
 
-from alsflow.workflows.cache import FileHashes, output_files, write_text
+from alsflow.workflows.cache import TICK, FileHashes, output_files, write_text
 from alsflow.workflows.manifest import cause_of
 
 
@@ -15,11 +16,17 @@ def md5(text):
     return hashlib.md5(text.encode()).hexdigest()
 
 
+def settle():
+    """Wait until a file just written cannot change within the same tick of the clock."""
+    time.sleep(2 * TICK / 1e9)
+
+
 def test_unchanged_file_is_read_once(tmp_path, monkeypatch):
     from alsflow.workflows import cache
 
     path = tmp_path / "a"
     path.write_text("one")
+    settle()
     reads = []
     real = cache._md5
     monkeypatch.setattr(cache, "_md5", lambda p: reads.append(p) or real(p))
@@ -41,6 +48,40 @@ def test_same_size_and_time_but_other_content(tmp_path):
     assert hashes.md5(path) == md5("two")
 
 
+def test_two_contents_within_one_tick_of_the_clock(tmp_path):
+    """The times of the file say nothing; whoever trusted them would keep the first hash."""
+    path = tmp_path / "a"
+    hashes = FileHashes()
+    for _ in range(200):
+        path.write_text("one")
+        first = path.stat().st_ctime_ns
+        assert hashes.md5(path) == md5("one")
+        path.write_text("two")
+        assert hashes.md5(path) == md5("two")
+        if path.stat().st_ctime_ns == first:
+            return
+    pytest.skip("the clock of this disk tells all changes apart")
+
+
+@pytest.mark.parametrize("ahead", [0, 3600])
+def test_coarse_and_skewed_clocks_are_not_trusted(tmp_path, monkeypatch, ahead):
+    """Whole seconds alone, or a server whose clock is ahead: read again until time has passed."""
+    from alsflow.workflows import cache
+
+    path, store = tmp_path / "a", tmp_path / "store.json"
+    path.write_text("one")
+    second = (int(time.time()) + ahead) * 10**9
+    monkeypatch.setattr(cache, "_stamp", lambda path: [3, second, second, 1])
+    hashes = FileHashes(store)
+    assert hashes.md5(path) == md5("one")
+    path.write_text("two")
+    assert hashes.md5(path) == md5("two")
+    monkeypatch.setattr(time, "time_ns", lambda: second + 3 * 10**9)
+    hashes.md5(path), hashes.save()
+    path.write_text("one")
+    assert FileHashes(store).md5(path) == md5("two")  # an old file is not read again
+
+
 def test_what_is_no_file_has_no_hash(tmp_path):
     hashes = FileHashes()
     assert hashes.md5(tmp_path / "absent") is None
@@ -51,18 +92,19 @@ def test_two_runs_share_a_store(tmp_path):
     store = tmp_path / "store.json"
     for name in ("a", "b", "gone"):
         (tmp_path / name).write_text(name)
+    settle()
     first, second = FileHashes(store), FileHashes(store)
     first.md5(tmp_path / "a"), first.md5(tmp_path / "gone")
     second.md5(tmp_path / "b")
     (tmp_path / "gone").unlink()
     first.save(), second.save()
-    assert sorted(json.loads(store.read_text())) == [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert sorted(json.loads(store.read_text())) == ["a", "b"]  # they move with the store
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"PATH": 3}', '{"PATH": []}'])
 def test_damaged_store_is_as_good_as_none(tmp_path, content):
     (tmp_path / "a").write_text("x")
-    (tmp_path / "store.json").write_text(content)
+    (tmp_path / "store.json").write_text(content.replace("PATH", str(tmp_path / "a")))
     assert FileHashes(tmp_path / "store.json").md5(tmp_path / "a") == md5("x")
 
 

@@ -72,19 +72,6 @@ def test_labels_from_a_file(tmp_path, text):
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("max 100000", None), ("150000 100000\n", 2), ("200000 100000", 2), ("", None)],
-)
-def test_quota_of_a_container(tmp_path, text, expected):
-    from alsflow.workflows import machine
-
-    file = tmp_path / "cpu.max"
-    file.write_text(text)
-    assert machine._cpu_quota(file) == (expected or sys.maxsize)
-    assert machine._cpu_quota(tmp_path / "absent") == sys.maxsize
-
-
 def test_notrack_is_accepted():
     assert isinstance(settings_of("--notrack"), Settings)
 

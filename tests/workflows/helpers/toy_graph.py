@@ -16,6 +16,7 @@ from alsflow.workflows.cache import FileHashes, remembered
 from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import compute
 from alsflow.workflows.scheduler import GraphScheduler
+from alsflow.workflows.stored import portable
 
 LENGTH = 2000  # bytes of a large file
 RESULTS = ("a_file", "b_file", "note_file")
@@ -192,7 +193,7 @@ def run(workflow, work, choice="all", **options):
          "crashfile_format": "txt", "remove_unnecessary_outputs": "false",
          "poll_sleep_duration": "0"}
     )  # fmt: skip
-    with remembered(hashes):
+    with remembered(hashes), portable(work):
         try:
             workflow.run(plugin=plugin)
         finally:

@@ -73,6 +73,7 @@ class _ScaleInputSpec(CodedInputSpec):
     in_file = File(exists=True, mandatory=True, desc="text")
     factor = traits.Float(1.0, usedefault=True, desc="how often")
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads")
+    word = traits.Str(desc="no file")
 
 
 class Scale(CodedInterface):
