@@ -18,7 +18,7 @@ from alsflow import __version__
 from alsflow.interfaces import bids
 from alsflow.interfaces.bids import Visit
 from alsflow.nodes.errors import BadInputError, MissingProgramError
-from alsflow.workflows import exits
+from alsflow.workflows import exits, forecast
 from alsflow.workflows.checks import (
     check_output_place,
     check_work_place,
@@ -162,13 +162,17 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool
 
     plan = plan_participants(settings, verbose)
     settings, visits, entries = plan.settings, plan.visits, plan.entries
+    sizes = forecast.forecast(visits, entries, settings)
     if dry_run:
         if why:
             _explain(participant.init_participant_wf(visits, entries, settings), settings)
         show_requirements(visits, entries)
+        print(forecast.sentence(forecast.of_run(sizes.values(), settings.nprocs), settings))
         return _needed(entries)
     settings = with_threads(settings, len(visits))
     prepare_output(settings)
+    if shortage := forecast.shortage(sizes, settings):
+        warn(shortage)
 
     def requested(entry: Entry) -> dict[str, Path]:
         outputs = import_module("alsflow.workflows.outputs")

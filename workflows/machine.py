@@ -260,15 +260,15 @@ def limit_threads(number: int) -> None:
 
 def free_mb(folder: Path) -> float:
     """Free space on the disk of `folder`, MB."""
-    return shutil.disk_usage(_existing(folder)).free / 1e6
+    return shutil.disk_usage(existing(folder)).free / 1e6
 
 
 def free_space(folder: Path) -> str:
     """Free space on the disk of `folder`, for people."""
-    return f"{free_mb(folder):.1f} MB free in {_existing(folder)}"
+    return f"{free_mb(folder):.1f} MB free in {existing(folder)}"
 
 
-def _existing(folder: Path) -> Path:
+def existing(folder: Path) -> Path:
     """`folder`, or the nearest folder above it that is there."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

@@ -26,6 +26,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 from alsflow.workflows.cache import FileHashes, record
@@ -42,6 +43,7 @@ LOG_FORMAT = "%(relativeCreated)9.0f ms  %(name)s  %(message)s"
 F_SETSIG = 10  # of Linux; Python does not name it
 WAIT = 0.5  # s between two looks at the watchers while nothing happens
 MB_PER_GB = 1000
+NODE_FILE = "_node.pklz"  # Nipype's copy of a node, of no use once it has finished
 PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage")
 
 
@@ -113,11 +115,12 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
     meter = Meter()
     try:
         node = pickle.loads(packed)
-        check_whole(node)
         with portable(node.base_dir), meter:
+            check_whole(node)
             outputs = node.run().outputs
         seconds = time.monotonic() - start
         record(node, outputs, hashes, seconds, **asdict(meter.usage))
+        (Path(node.output_dir()) / NODE_FILE).unlink(missing_ok=True)
     except BaseException:  # also SystemExit: a node must not end its worker
         seconds, text = time.monotonic() - start, traceback.format_exc()
         return {"error": text, "seconds": seconds, "memory": of_memory(text),

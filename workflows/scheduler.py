@@ -233,7 +233,7 @@ class GraphScheduler(PluginBase):
             self._missing[follower] -= 1
             if self._missing[follower] == 0:
                 self._ready.append(follower)
-        for follower in self.keeper.finished(node):
+        for follower in self.keeper.finished(node, cached):
             self._reopen(follower, "an input of it was made again and is another", forget=False)
         self._ready.sort(key=self._rank.__getitem__)
         logger.info("%s %s", node.fullname, "cached" if cached else f"done in {seconds:.1f} s")
