@@ -16,9 +16,10 @@ from alsflow.workflows.cache import FileHashes, locked, remembered
 from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
 from alsflow.workflows.resource_log import ResourceLog
-from alsflow.workflows.scheduler import GraphScheduler, Watcher
+from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.settings import Settings, as_toml
 from alsflow.workflows.stored import portable
+from alsflow.workflows.watcher import Watcher
 from alsflow.workflows.why import ForecastPlugin, History, Why, described
 
 HASHES = "file_hashes.json"

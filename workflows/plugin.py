@@ -33,9 +33,10 @@ from alsflow.workflows.cache import FileHashes, record
 from alsflow.workflows.deaths import death_of_process, of_memory, printed_since
 from alsflow.workflows.keep import check_whole
 from alsflow.workflows.machine import limits, oom_kills
-from alsflow.workflows.scheduler import GraphScheduler, Watcher
+from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.stored import portable
 from alsflow.workflows.usage import Meter, give_back, in_use_mb
+from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
 

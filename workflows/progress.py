@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alsflow.workflows.manifest import Key, Manifest, cause_of
+from alsflow.workflows.watcher import Watcher
 
 PLAIN_INTERVAL = 30.0  # s between two plain lines while nothing ends
 SHOWN_RUNNING = 6  # steps named in the table
@@ -22,7 +23,7 @@ SHOWN_REPAIRED = 5  # reasons named unless all are asked for
 BAR = 40  # characters
 
 
-class Progress:
+class Progress(Watcher):
     """Watcher that shows what is going on.
 
     Parameters

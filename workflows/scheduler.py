@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import networkx as nx
 from nipype.pipeline.engine.utils import topological_sort
@@ -21,33 +21,9 @@ from nipype.pipeline.plugins.base import PluginBase
 from alsflow.workflows.cache import FileHashes, drop_result, read_record, repair
 from alsflow.workflows.deaths import Death, death_by_error, last_words
 from alsflow.workflows.keep import Keeper
+from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
-
-
-class Watcher(Protocol):
-    """Is told what happens to the nodes."""
-
-    def planned(self, nodes: list[Any], repaired: dict[Any, str]) -> None:
-        """All nodes of the run, and why some old results were dropped."""
-
-    def started(self, node: Any) -> None:
-        """`node` was given to be computed."""
-
-    def retried(self, node: Any, text: str) -> None:
-        """`node` died as `text` says, and will be computed once more, alone."""
-
-    def reopened(self, node: Any, reason: str) -> None:
-        """`node` had finished, and is looked at or computed again for this `reason`."""
-
-    def finished(self, node: Any, seconds: float, cached: bool) -> None:
-        """`node` has its result; it took `seconds` (now, or when it was computed)."""
-
-    def failed(self, node: Any, text: str) -> None:
-        """`node` has no result; `text` is the traceback."""
-
-    def waiting(self) -> None:
-        """Hear that some time has passed."""
 
 
 class GraphScheduler(PluginBase):

@@ -26,11 +26,12 @@ from alsflow.interfaces import slurm
 from alsflow.workflows import batch, exits
 from alsflow.workflows.cache import FileHashes, read_record, removed
 from alsflow.workflows.resources import expected
-from alsflow.workflows.scheduler import GraphScheduler, Watcher
+from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.settings import SlurmSettings
 from alsflow.workflows.slurm_batch import SCRIPT, Batch, Place, Writer, pack
 from alsflow.workflows.slurm_groups import bundles
 from alsflow.workflows.slurm_jobs import ActiveJobs, Entry, cancel, settle
+from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
 

@@ -24,8 +24,8 @@ from nipype.pipeline.engine.utils import topological_sort
 from nipype.pipeline.plugins.base import PluginBase
 
 from alsflow.workflows.cache import FileHashes, distrust, exclusive, write_text
-from alsflow.workflows.scheduler import Watcher
 from alsflow.workflows.settings import Settings
+from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
 
@@ -215,7 +215,7 @@ def _difference(node: Any, name: str, old: Any, new: Any, history: History) -> s
         return "the code of the step changed" + f" ({_listed(modules)})" * bool(modules)
     stream = next((part.removesuffix("_wf") for part in node.fullname.split(".")[2:3]), "")
     leaves = list(_leaves(name, old, new))
-    texts = [_leaf_text(path, *pair, stream, history) for path, *pair in leaves]
+    texts = [_leaf_text(path, was, now, stream, history) for path, was, now in leaves]
     return "; ".join(dict.fromkeys(texts[:NAMED])) + _more(len(texts), "differences")
 
 
