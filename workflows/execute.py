@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nipype.pipeline.engine import Workflow
 
-from alsflow.workflows import exits
+from alsflow.workflows import exits, slurm_jobs
 from alsflow.workflows.cache import FileHashes, locked, remembered
 from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
@@ -60,8 +60,10 @@ def run(
     hashes = FileHashes(work_dir / HASHES)
     why = why or Why(History.read(settings))
     used = ResourceLog(log_file(settings).parent)
-    plugin = _plugin(settings, hashes, (why, *watchers, used))
+    told = (why, *watchers, used)
+    plugin = _plugin(settings, hashes, told)
     plugin.explain = why.due
+    _settle(workflow, settings, told)
     plugin.keeper = Keeper(settings.keep_work)
     with remembered(hashes), portable(work_dir):
         try:
@@ -107,6 +109,20 @@ def _configured(workflow: Workflow, settings: Settings) -> Path:
     workflow.base_dir = str(work_dir)
     workflow.config["execution"].update(EXECUTION)
     return work_dir
+
+
+def _settle(workflow: Workflow, settings: Settings, watchers: Iterable[Watcher]) -> None:
+    """Let jobs end that an earlier run has left on a cluster, wherever this one computes."""
+    work_dir = settings.work_dir.resolve()
+    if not (work_dir / slurm_jobs.FOLDER / slurm_jobs.ACTIVE).exists():
+        return
+    names = [f"{workflow.name}.{name}" for name in workflow.list_node_names()]
+
+    def say(text: str) -> None:
+        for watcher in watchers:
+            watcher.said(text)
+
+    slurm_jobs.settle(work_dir, set(map(slurm_jobs.person_of, names)), settings.slurm.poll, say)
 
 
 def run_name(settings: Settings) -> str:

@@ -175,8 +175,8 @@ class Writer:
         """
         folder.mkdir(parents=True)
         nodes = list(packed)
-        for index, (content, _) in enumerate(packed.values()):
-            (folder / batch.node_file(index)).write_bytes(content)
+        for index, (pickled, _) in enumerate(packed.values()):
+            (folder / batch.node_file(index)).write_bytes(pickled)
         content = {
             "steps": [_step(node, nodes, before(node), packed[node][1]) for node in nodes],
             "work_dir": str(self.place.work_dir),

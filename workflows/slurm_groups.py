@@ -48,7 +48,8 @@ def bundles(
     seeds = sorted(ready, key=rank)
     made: list[list[Any]] = []
     while seeds:
-        reach, group, total = list(seeds), [], 0.0
+        reach, total = list(seeds), 0.0
+        group: list[Any] = []
         while reach and (not group or total + minutes(reach[0]) <= limit):
             node = reach.pop(0)
             group.append(node)

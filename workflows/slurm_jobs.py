@@ -81,6 +81,16 @@ class ActiveJobs:
             ) from None
 
 
+def person_of(fullname: str) -> str:
+    """Workflow of the visit of a node; that of the group level where there is no visit.
+
+    >>> person_of("alsflow_wf.sub_01_wf.anat_wf.load"), person_of("group_wf.fit")
+    ('sub_01_wf', 'group_wf')
+    """
+    parts = fullname.split(".")
+    return parts[1] if len(parts) > 1 and parts[1].startswith("sub_") else parts[0]
+
+
 def settle(
     work_dir: Path,
     people: Collection[str],

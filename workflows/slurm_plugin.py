@@ -30,7 +30,7 @@ from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.settings import SlurmSettings
 from alsflow.workflows.slurm_batch import SCRIPT, Batch, Place, Writer, pack
 from alsflow.workflows.slurm_groups import bundles
-from alsflow.workflows.slurm_jobs import ActiveJobs, Entry, cancel, settle
+from alsflow.workflows.slurm_jobs import ActiveJobs, Entry, cancel, person_of, settle
 from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
@@ -84,6 +84,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         self._packed: dict[Any, bytes] = {}  # nodes that were started, for the next jobs
         self._unsent: list[Batch] = []
         self._sent: list[Batch] = []
+        self._leaving: list[Batch] = []  # jobs that have said everything, but are in the queue
         self._members: set[Any] = set()  # nodes in jobs that have not ended
         self._done: set[Any] = set()
         self._reopened: set[Any] = set()  # nodes that are made again
@@ -97,11 +98,11 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
     # -- what the scheduler asks
 
     def _prepare(self, order: list[Any]) -> None:
-        people = {person_of(node) for node in order}
+        people = {person_of(node.fullname) for node in order}
         settle(self._place.work_dir, people, self._slurm.poll, self._say)
 
     def _busy(self) -> bool:
-        return bool(self._packed or self._unsent or self._sent)
+        return bool(self._packed or self._unsent or self._sent or self._end)
 
     def _is_cached(self, node: Any) -> bool:
         return node not in self._members and super()._is_cached(node)
@@ -110,8 +111,12 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         if node in self._members or self._end or self._unsent or self._is_read(node):
             return False
         short = [other for other in self._packed if self._is_short(other)]
-        jobs = len(self._packed) - len(short) + len({person_of(other) for other in short})
-        return len(self._sent) + jobs < self._most
+        jobs = len(self._packed) - len(short) + len({person_of(other.fullname) for other in short})
+        return self._in_queue + jobs < self._most
+
+    @property
+    def _in_queue(self) -> int:
+        return len(self._sent) + len(self._leaving)
 
     def _start(self, node: Any) -> None:
         self._packed[node] = pack(node)
@@ -124,7 +129,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
             packed = {n: (started[n], True) if n in started else (followers[n], False)
                       for n in nodes}  # fmt: skip
             self._unsent.append(self._write(packed))
-        while self._unsent and len(self._sent) < self._most:
+        while self._unsent and self._in_queue < self._most:
             if not self._submit(self._unsent[0]):
                 break
 
@@ -174,7 +179,9 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
     def _is_read(self, node: Any) -> bool:
         """Whether jobs may be reading what `node`, which is made again, has written."""
         jobs = self._sent + self._unsent
-        return node in self._reopened and any(job.person == person_of(node) for job in jobs)
+        return node in self._reopened and any(
+            job.person == person_of(node.fullname) for job in jobs
+        )
 
     # -- which nodes share a job
 
@@ -187,7 +194,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         people: dict[str, list[Any]] = {}
         for node in nodes:
             if self._is_short(node):
-                people.setdefault(person_of(node), []).append(node)
+                people.setdefault(person_of(node.fullname), []).append(node)
         for ready in people.values():
             jobs += bundles(
                 ready,
@@ -210,8 +217,10 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
             or node in self._done
             or forced
             or not self._is_short(node)
-            or any(person_of(other) != person_of(node) for other in before)
-            or any(person_of(other) == person_of(node) for other in self._reopened)
+            or any(person_of(other.fullname) != person_of(node.fullname) for other in before)
+            or any(
+                person_of(other.fullname) == person_of(node.fullname) for other in self._reopened
+            )
             or not all(_is_whole(other) for other in before if other in self._done)
         ):
             return False
@@ -225,7 +234,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
 
     def _write(self, packed: dict[Any, tuple[bytes, bool]]) -> Batch:
         self._count += 1
-        person = person_of(next(iter(packed)))
+        person = person_of(next(iter(packed)).fullname)
         name = f"als-{self._token}-{self._count}-{person.removesuffix('_wf')}"
         self._members.update(packed)
         return self._writer.write(
@@ -294,12 +303,14 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
 
     def _look(self) -> None:
         """Ask the queue once for all jobs, and judge those that have left it."""
-        if not self._sent:
+        if not self._sent and not self._leaving:
             return
-        states = slurm.states([entry.job for entry in self._sent])
+        states = slurm.states([entry.job for entry in self._sent + self._leaving])
         self._hear(answered=states is not None)
         if states is None:
             return
+        self._leaving = [e for e in self._leaving if e.job in states
+                         and states[e.job].kind == "live"]  # fmt: skip
         for entry in list(self._sent):
             found = states.get(entry.job)
             if found is None or found.kind != "live":
@@ -322,6 +333,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
             entry.over.add(index)
             self._conclude(node, outcome)
         self._sent.remove(entry)
+        self._leaving.append(entry)
         self._forget(entry)
 
     def _conclude(self, node: Any, outcome: dict[str, Any]) -> None:
@@ -461,12 +473,6 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
                 jobs = "1 job waits" if number == 1 else f"{number} jobs wait"
                 self._say(f"{jobs} in the queue: {reason.replace('_', ' ')}.")
         self._told_reasons = set(waiting)
-
-
-def person_of(node: Any) -> str:
-    """Workflow of the visit of a node; that of the group level where there is no visit."""
-    parts = node.fullname.split(".")
-    return parts[1] if len(parts) > 1 and parts[1].startswith("sub_") else parts[0]
 
 
 def _is_whole(node: Any) -> bool:

@@ -28,3 +28,6 @@ class Watcher:
 
     def waiting(self) -> None:
         """Hear that some time has passed."""
+
+    def said(self, text: str) -> None:
+        """Hear what the people should know of the machine or cluster that computes."""
