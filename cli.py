@@ -23,6 +23,7 @@ from alsflow.workflows.machine import available_memory_mb, available_processes, 
 from alsflow.workflows.settings import (
     STREAMS,
     KeepWork,
+    Plugin,
     Settings,
     SettingsError,
     build,
@@ -34,6 +35,7 @@ from alsflow.workflows.settings import (
     read_profile,
     read_toml,
 )
+from alsflow.workflows.slurm_script import check_options
 
 LEVELS = {"participant": "participant", "subject": "participant", "group": "group",
           "dataset": "group"}  # fmt: skip
@@ -209,6 +211,12 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
         help="memory, such as 16G or 16000M; a bare number is in MB (default: most of it)",
     )
     add(
+        "--plugin",
+        choices=get_args(Plugin),
+        help="where steps are computed: in processes of this machine (workers, the default), or "
+        "as jobs of a Slurm cluster (slurm; see [slurm] in the settings)",
+    )
+    add(
         "--dry-run",
         action="store_true",
         help="print what was found, what is missing and what would run; write nothing",
@@ -270,6 +278,7 @@ def make_settings(arguments: argparse.Namespace) -> Settings:
         settings = build(Settings, merge(_machine(), read_profile(str(name)), file, given))
         settings = replace(settings, bids_filters=_filters(settings, arguments))
         check(settings)
+        check_options(settings.slurm.sbatch)
     except SettingsError as error:
         raise StopRunError(exits.USAGE, str(error)) from None
     unknown = [name for name in settings.modalities if name not in STREAMS]
@@ -298,7 +307,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """Collect the settings that the command line names."""
     names = ("bids_dir", "output_dir", "work_dir", "modalities", "force", "nprocs", "omp_nthreads",
              "mem_mb", "random_seed", "profile", "skip_bids_validation",
-             "stop_on_first_crash", "keep_work")  # fmt: skip
+             "stop_on_first_crash", "keep_work", "plugin")  # fmt: skip
     given = {name: getattr(arguments, name) for name in names}
     given["participant_label"] = _labels(arguments.participant_label, "sub-")
     given["session_label"] = _labels(arguments.session_label, "ses-")

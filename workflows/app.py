@@ -229,7 +229,8 @@ def _execute(
     from alsflow.workflows.progress import Progress
 
     with execute.exclusively(settings, locks), execute.logged(execute.log_file(settings)):
-        progress = Progress(manifest, settings.nprocs, verbose=verbose)
+        at_once = settings.slurm.max_jobs if settings.plugin == "slurm" else settings.nprocs
+        progress = Progress(manifest, at_once, verbose=verbose)
         manifest.start()
         try:
             workflow = init()
@@ -271,6 +272,8 @@ def _needed(entries: Sequence[Entry]) -> int:
 def with_threads(settings: Settings, visits: int) -> Settings:
     """Decide the threads of one process, in the settings and in the environment."""
     spare = max(1, settings.nprocs // max(1, visits))
+    if settings.plugin == "slurm":
+        spare = 1  # the processors of this machine say nothing of those of the cluster
     settings = replace(settings, omp_nthreads=settings.omp_nthreads or spare)
     limit_threads(settings.omp_nthreads)  # for the worker processes, which start later
     return settings

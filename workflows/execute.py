@@ -10,11 +10,11 @@ from pathlib import Path
 
 from nipype.pipeline.engine import Workflow
 
-from alsflow.workflows import exits
+from alsflow.workflows import exits, slurm_jobs
 from alsflow.workflows.cache import FileHashes, locked, remembered
 from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
-from alsflow.workflows.scheduler import Watcher
+from alsflow.workflows.scheduler import GraphScheduler, Watcher
 from alsflow.workflows.settings import Settings, as_toml
 from alsflow.workflows.stored import portable
 
@@ -53,7 +53,27 @@ def run(
     workflow.base_dir = str(work_dir)
     workflow.config["execution"].update(EXECUTION)
     hashes = FileHashes(work_dir / HASHES)
-    plugin = WorkersPlugin(
+    watchers = tuple(watchers)
+    plugin = _plugin(settings, hashes, watchers)
+    _settle(workflow, settings, watchers)
+    plugin.keeper = Keeper(settings.keep_work)
+    with remembered(hashes), portable(work_dir):
+        try:
+            workflow.run(plugin=plugin)
+        finally:
+            hashes.save()
+
+
+def _plugin(settings: Settings, hashes: FileHashes, watchers: Iterable[Watcher]) -> GraphScheduler:
+    """Where nodes are computed: in processes of this machine, or as jobs of a cluster."""
+    work_dir = settings.work_dir.resolve()
+    if settings.plugin == "slurm":
+        from alsflow.workflows.slurm_plugin import Place, SlurmPlugin
+
+        read = (settings.bids_dir.resolve(), *(p.resolve() for p in settings.derivatives.values()))
+        place = Place(work_dir, (settings.output_dir.resolve(),), read)
+        return SlurmPlugin(settings.slurm, place, hashes, watchers, settings.stop_on_first_crash)
+    return WorkersPlugin(
         processes=settings.nprocs,
         memory_gb=settings.mem_mb / MB_PER_GB,
         hashes=hashes,
@@ -62,12 +82,21 @@ def run(
         folder=str(work_dir),
         stop_on_first_crash=settings.stop_on_first_crash,
     )
-    plugin.keeper = Keeper(settings.keep_work)
-    with remembered(hashes), portable(work_dir):
-        try:
-            workflow.run(plugin=plugin)
-        finally:
-            hashes.save()
+
+
+def _settle(workflow: Workflow, settings: Settings, watchers: Iterable[Watcher]) -> None:
+    """Let jobs end that an earlier run has left on a cluster, wherever this one computes."""
+    work_dir = settings.work_dir.resolve()
+    if not (work_dir / slurm_jobs.FOLDER / slurm_jobs.ACTIVE).exists():
+        return
+    names = [f"{workflow.name}.{name}" for name in workflow.list_node_names()]
+
+    def say(text: str) -> None:
+        for watcher in watchers:
+            if hasattr(watcher, "said"):
+                watcher.said(text)
+
+    slurm_jobs.settle(work_dir, set(map(slurm_jobs.person_of, names)), settings.slurm.poll, say)
 
 
 def run_name(settings: Settings) -> str:

@@ -122,6 +122,10 @@ class Progress:
         self._tell_streams()
         self._refresh()
 
+    def said(self, text: str) -> None:
+        """Something about the run as a whole, such as why jobs wait in the queue."""
+        self._say(text)
+
     def waiting(self) -> None:
         """Show that the run is alive."""
         if self._live is None and time.monotonic() - self._last_line > PLAIN_INTERVAL:

@@ -71,7 +71,7 @@ class GraphScheduler(PluginBase):
         stop_on_first_crash: bool = False,
         plugin_args: dict[str, Any] | None = None,
     ):
-        super().__init__(plugin_args or {})
+        super().__init__(plugin_args=plugin_args or {})
         self._hashes = hashes
         self._watchers = tuple(watchers)
         self._stop_first = stop_on_first_crash
