@@ -169,9 +169,12 @@ def _slurm_given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _with_slurm(settings: Settings, given: dict[str, Any]) -> Settings:
-    """Settings with those of Slurm that the command line names; image and binds made whole."""
+    """Settings with those of Slurm that the command line names, checked."""
+    from alsflow.workflows.slurm_array import check_limits
+
     known = {entry.name: getattr(settings.slurm, entry.name) for entry in fields(SlurmSettings)}
     table = build(SlurmSettings, merge(known, given), where="slurm.")
+    check_limits(table)
     image = table.container
     if image and "://" not in image and table.runtime in ("apptainer", "singularity"):
         if not Path(image).exists():
@@ -204,11 +207,10 @@ def _submit(words: list[str]) -> int:
     asked = array.study(settings, levels, arguments.verbose > 0)
     _tell(asked)
     if arguments.dry_run:
-        folder = record.new_folder(settings.output_dir, make=False)
-        return _show(array.draft(asked, levels, folder))
+        return _show(array.draft(asked, levels, record.next_folder(settings.output_dir)))
     with record.submitting(settings.output_dir):
         array.refuse_if_alive(settings.output_dir)  # others may have been as quick
-        plan = array.draft(asked, levels, record.new_folder(settings.output_dir))
+        plan = array.draft(asked, levels, record.next_folder(settings.output_dir))
         return _submitted(array.submit(plan), settings.output_dir)
 
 
@@ -265,15 +267,15 @@ def _resume(words: list[str]) -> int:
     output_dir = arguments.output_dir.resolve()
     array.look(output_dir, arguments.run)  # before a lock file is made where nothing is
     if arguments.dry_run:
-        plan = _plan_again(output_dir, arguments, make=False)
+        plan = _plan_again(output_dir, arguments)
         return exits.OK if plan is None else _show(plan)
     _need_slurm()
     with record.submitting(output_dir):
-        plan = _plan_again(output_dir, arguments, make=True)
+        plan = _plan_again(output_dir, arguments)
         return exits.OK if plan is None else _submitted(array.submit(plan), output_dir)
 
 
-def _plan_again(output_dir: Path, arguments: argparse.Namespace, make: bool) -> Any:
+def _plan_again(output_dir: Path, arguments: argparse.Namespace) -> Any:
     """Draft of what is missing; None if nothing is."""
     from alsflow.workflows import slurm_array as array
     from alsflow.workflows import slurm_record as record
@@ -295,7 +297,7 @@ def _plan_again(output_dir: Path, arguments: argparse.Namespace, make: bool) -> 
     asked = array.again(settings, lacks, arguments.verbose > 0)
     _tell(asked)
     levels = [*(["participant"] if lacks.people else []), *(["group"] if lacks.group else [])]
-    return array.draft(asked, levels, record.new_folder(output_dir, make=make), runs[0].name,
+    return array.draft(asked, levels, record.next_folder(output_dir), runs[0].name,
                        lacks.waits_for, lacks.replaces)  # fmt: skip
 
 

@@ -26,9 +26,15 @@ from alsflow.workflows import slurm_record as record
 from alsflow.workflows.cache import write_text
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.manifest import Entry
-from alsflow.workflows.settings import Settings, SettingsError, as_toml, megabytes
+from alsflow.workflows.settings import Settings, SettingsError, SlurmSettings, as_toml, megabytes
 from alsflow.workflows.slurm_record import GROUP, Array, Submission
-from alsflow.workflows.slurm_script import JobNeed, batch_script, in_container, plain_path
+from alsflow.workflows.slurm_script import (
+    JobNeed,
+    batch_script,
+    check_options,
+    in_container,
+    plain_path,
+)
 from alsflow.workflows.slurm_status import ALIVE, SETTLED, Overview, overview
 
 SHARE = 0.9  # of the memory of a job that the program books; the rest is for the program itself
@@ -181,6 +187,13 @@ def study(settings: Settings, levels: Sequence[str], verbose: bool = False) -> A
     if not settings.modalities and found:
         settings = replace(settings, streams_found=found)
     return Asked(_resources(settings), people, entries)
+
+
+def check_limits(table: SlurmSettings) -> None:
+    """Refuse values that no job can be asked for."""
+    minutes(table.array_time)
+    megabytes(table.array_mem)
+    check_options(table.sbatch)
 
 
 def again(settings: Settings, lacks: Missing, verbose: bool = False) -> Asked:
@@ -414,6 +427,8 @@ def _read_only(settings: Settings) -> Iterator[Path]:
 
 def write(plan: Draft) -> None:
     """Write the scripts and what the tasks read."""
+    for name in (record.LOGS, record.TASKS):
+        (plan.folder / name).mkdir(parents=True)
     write_text(plan.folder / record.PEOPLE, "".join(f"{p}\n" for p in plan.submission.people))
     write_text(plan.folder / record.SETTINGS, plan.settings)
     for script in [*plan.arrays, *([plan.group] if plan.group else [])]:
@@ -429,9 +444,9 @@ def submit(plan: Draft) -> Submission:
     StopRunError
         With the sentence of Slurm; what it had taken by then is cancelled.
     """
-    write(plan)
     submission = plan.submission
     with _whole(plan) as taken:
+        write(plan)
         for script in plan.arrays:
             taken.append(slurm.submit(plan.folder / script.name, name=script.job_name))
             array = Array(taken[-1], script.first, script.count)
