@@ -24,8 +24,8 @@ UNTHREADED = (
     "BLIS_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
-# OpenBLAS chooses its loops by processor, and sums in another order with AVX-512: a volume came out
-# 0.04 % different. All processors that can compute as this one (of 2013) do so.
+# OpenBLAS chooses its loops by processor, and sums in another order with AVX-512: a volume came
+# out 0.04 % different. All processors that can compute as this one (of 2013) do so.
 OPENBLAS_CORE = ("OPENBLAS_CORETYPE", "Haswell")
 HASWELL = {"avx2", "fma"}
 CPU_INFO = Path("/proc/cpuinfo")
@@ -261,7 +261,7 @@ def limit_threads(number: int) -> None:
     """
     os.environ.update(dict.fromkeys(THREADED, str(number)))
     os.environ.update(dict.fromkeys(UNTHREADED, "1"))
-    if HASWELL <= _processor_features(CPU_INFO):
+    if _processor_features(CPU_INFO) >= HASWELL:
         os.environ.update([OPENBLAS_CORE])
 
 
