@@ -19,6 +19,7 @@ from alsflow.workflows.manifest import Entry
 from alsflow.workflows.settings import KeepWork, Settings
 
 MB = 1e6
+USUAL_DUMMY_SCANS = 4  # left out where the signal decides
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,23 @@ class Sizes:
         )
 
 
-def samples(paths: Iterable[Path]) -> int:
-    """Voxels of all volumes of some images, from their headers."""
-    return sum(prod(nib.load(path).shape) for path in paths)  # type: ignore[attr-defined]
+def samples(paths: Iterable[Path], left_out: int = 0) -> int:
+    """Voxels of all volumes of some images but the first `left_out`, from their headers."""
+    total = 0
+    for path in paths:
+        *grid, volumes = (*nib.load(path).shape, 1)[:4]  # type: ignore[attr-defined]
+        total += prod(grid) * max(0, volumes - left_out)
+    return total
 
 
-def images_of(visit: Visit, stream: str, settings: Settings) -> Sequence[Path]:
-    """Images that the size of a stream follows from."""
-    if stream in ("dwi", "func"):
-        plan = import_module("alsflow.workflows.outputs").PLANS[stream](visit, settings)
-        return [run.path for run in plan.runs]
-    return visit.files.get("t1w", ())[:1] if stream == "anat" else ()
+def series_samples(visit: Visit, stream: str, settings: Settings) -> int:
+    """Voxels of all volumes that a stream takes; what is asked of its plan, where there is one."""
+    plans = import_module("alsflow.workflows.outputs").PLANS
+    if stream not in plans:
+        return 0
+    paths = [run.path for run in plans[stream](visit, settings).runs]
+    dummies = settings.func.dummy_scans if stream == "func" else 0
+    return samples(paths, USUAL_DUMMY_SCANS if dummies == "auto" else int(dummies))
 
 
 def stream_sizes(known: dict[str, Any], counts: dict[str, int], keep: KeepWork) -> Sizes:
@@ -71,10 +78,10 @@ def stream_sizes(known: dict[str, Any], counts: dict[str, int], keep: KeepWork) 
 
 def visit_sizes(visit: Visit, streams: Iterable[str], settings: Settings) -> Sizes:
     """Space that some streams of one visit take."""
-    heads = {"t1w": samples(images_of(visit, "anat", settings))}
+    heads = {"t1w": samples(visit.files.get("t1w", ())[:1])}
     total = Sizes()
     for stream in streams:
-        counts = heads | {"series": samples(images_of(visit, stream, settings))}
+        counts = heads | {"series": series_samples(visit, stream, settings)}
         total += stream_sizes(table()[stream], counts, settings.keep_work)
     return total
 
@@ -114,7 +121,7 @@ def shortage(sizes: dict[str, Sizes], settings: Settings) -> str:
     """Sentence for disks that have less room than a run still needs; empty if all is well."""
     total = of_run(sizes.values(), settings.nprocs)
     out, work = settings.output_dir, settings.work_dir
-    shared = os.stat(existing(out)).st_dev == os.stat(existing(work)).st_dev
+    shared = _disk(out) == _disk(work)
     needs = {out: total.derivatives, work: total.peak}
     if _fits(needs, shared):  # without a look at what is there, which takes its time
         return ""
@@ -139,6 +146,10 @@ def _fits(needs: dict[Path, float], shared: bool) -> bool:
     if shared:
         return sum(needs.values()) <= min(free_mb(folder) for folder in needs)
     return all(need <= free_mb(folder) for folder, need in needs.items())
+
+
+def _disk(folder: Path) -> int:
+    return os.stat(existing(folder)).st_dev
 
 
 def _own_folders(root: Path, sizes: dict[str, Sizes], end: str) -> list[Path]:

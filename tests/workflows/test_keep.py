@@ -291,6 +291,27 @@ def test_other_content_of_what_is_made_again_reaches_its_readers(chain):
     assert run(build("two"), chain.work, "none")[0].computed == []
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_nothing_is_made_again_while_somebody_reads_there(chain, seed):
+    """Its folder is emptied first, and small files in it may be being read."""
+
+    def build(word):
+        outer, inner = stream()
+        first, small, large = (mix(name) for name in ("first", "small", "large"))
+        first.inputs.in_files = [str(chain.raw)]
+        small.inputs.word = large.inputs.word = word
+        inner.connect([
+            (first, small, [("note_file", "in_files")]),
+            (first, large, [("a_file", "in_files")]),
+        ])  # fmt: skip
+        return outer
+
+    run(build("one"), chain.work, "none")
+    plugin, _ = run(build("two"), chain.work, "none", rng=random.Random(seed), width=3)
+    assert plugin.problems == []
+    assert sorted(plugin.computed) == ["first", "large", "small"]
+
+
 def test_failure_to_make_again_stops_only_what_needs_it(chain):
     fate = chain.root / "fate.json"
     run(chain.build(fate=str(fate)), chain.work, "none")
