@@ -86,7 +86,8 @@ def rows() -> dict[str, Row]:
 @cache
 def light() -> Row:
     """Row of all other steps."""
-    return Row(**table()["light"])
+    entry = table()["light"]
+    return Row(entry["memory"], entry["minutes"])
 
 
 def row_of(step: str) -> Row:
