@@ -55,7 +55,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
     hashes : FileHashes
         Remembered content hashes.
     watchers : iterable of Watcher
-        Told of everything that happens; those with a method ``said`` hear of the queue, too.
+        Told of everything that happens, of the queue too.
     stop_on_first_crash : bool
         Cancel the other jobs and return at the first failure.
     plugin_args : dict, optional
@@ -452,8 +452,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         """Tell something about the run as a whole to those who listen."""
         logger.info("%s", text)
         for watcher in self._watchers:
-            if hasattr(watcher, "said"):
-                watcher.said(text)
+            watcher.said(text)
 
     def _hear(self, answered: bool) -> None:
         """Say when the controller falls silent, and when it speaks again."""
