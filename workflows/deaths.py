@@ -28,6 +28,7 @@ SIGNS = re.compile(
     re.MULTILINE,
 )
 LACK = "for lack of memory, as the system says"
+LOST = 255  # exit code of a worker whose server has died: nobody knows how it ended
 LOG_TAIL = 1 << 16  # bytes of what a worker has printed
 
 
@@ -77,10 +78,13 @@ def death_of_process(
     said : str
         The last that it has printed.
     """
-    if code is None or code >= 0:
+    if code == LOST:  # the server is what the system may have ended for memory
+        cause, memory = "was lost: the server of the workers was ended by the system", True
+    elif code is None or code >= 0:
         cause, memory = f"ended with code {code} and without a result", of_memory(said)
     else:
-        name = signal.Signals(-code).name
+        known = -code in list(signal.Signals)
+        name = signal.Signals(-code).name if known else str(-code)
         # without a count too: there are guards of memory beside the kernel
         memory = code == -signal.SIGKILL or of_memory(said)
         cause = f"was ended by the system (signal {name})"

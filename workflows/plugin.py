@@ -12,10 +12,12 @@ threads, can deadlock.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -24,6 +26,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 from alsflow.workflows.cache import FileHashes, record
@@ -31,15 +34,18 @@ from alsflow.workflows.deaths import death_of_process, of_memory, printed_since
 from alsflow.workflows.keep import check_whole
 from alsflow.workflows.machine import held_to, limits, oom_kills
 from alsflow.workflows.resources import expected
-from alsflow.workflows.scheduler import GraphScheduler, Watcher
+from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.stored import portable
 from alsflow.workflows.usage import Meter, give_back, in_use_mb
+from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
 
 LOG_FORMAT = "%(relativeCreated)9.0f ms  %(name)s  %(message)s"
+F_SETSIG = 10  # of Linux; Python does not name it
 WAIT = 0.5  # s between two looks at the watchers while nothing happens
 MB_PER_GB = 1000
+NODE_FILE = "_node.pklz"  # Nipype's copy of a node, of no use once it has finished
 PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage", "alsflow.workflows.resources")
 
 
@@ -67,11 +73,28 @@ def work(pipe: connection.Connection, log_file: str, folder: str) -> None:
 
 
 def _end_with_driver() -> None:
-    """End at once when the driver is gone: nobody would see the result."""
+    """End at once when the driver is gone: nobody would see the result.
+
+    Were a step to go on, the next run could compute the same step in the same folder beside it.
+    """
     driver = parent_process()
     if driver is not None:
+        _have_killed(driver.sentinel)
         connection.wait([driver.sentinel])
         os.killpg(0, signal.SIGKILL)
+
+
+def _have_killed(pipe: int) -> None:
+    """Let the kernel kill this process and its programs when the other end of `pipe` closes.
+
+    A thread of Python cannot: compiled code that keeps the interpreter's lock would keep it
+    waiting until the step ends. Linux alone can do this; elsewhere the thread has to do.
+    """
+    if sys.platform == "linux":
+        fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(pipe, F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
+        fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
@@ -94,11 +117,12 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
     meter = Meter()
     try:
         node = pickle.loads(packed)
-        check_whole(node)
         with portable(node.base_dir), _held(node), meter:
+            check_whole(node)
             outputs = node.run().outputs
         seconds = time.monotonic() - start
         record(node, outputs, hashes, seconds, **asdict(meter.usage))
+        (Path(node.output_dir()) / NODE_FILE).unlink(missing_ok=True)
     except BaseException:  # also SystemExit: a node must not end its worker
         seconds, text = time.monotonic() - start, traceback.format_exc()
         return {"error": text, "seconds": seconds, "memory": of_memory(text),
@@ -281,11 +305,14 @@ class WorkersPlugin(GraphScheduler):
 
     def _new_worker(self) -> Worker:
         here, there = self._context.Pipe()
-        process = self._context.Process(
-            target=work, args=(there, self._log_file, self._folder),
-            daemon=False,
-        )  # fmt: skip
-        process.start()
+        arguments = (there, self._log_file, self._folder)
+        process = self._context.Process(target=work, args=arguments, daemon=False)
+        try:
+            process.start()
+        except (ConnectionError, EOFError):  # the server has just died; the next call starts one
+            time.sleep(WAIT)
+            process = self._context.Process(target=work, args=arguments, daemon=False)
+            process.start()
         there.close()
         worker = Worker(process, here)
         self._workers.append(worker)

@@ -15,6 +15,7 @@ from typing import Any
 
 from alsflow.workflows.cache import exclusive, read_record, write_text
 from alsflow.workflows.resources import MB_PER_GB, expected, step_of
+from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
 
@@ -26,7 +27,7 @@ COLUMNS = ("step", "n", "seconds_median", "seconds_max", "cpu_seconds_median", "
 Numbers = dict[str, dict[str, list[float]]]
 
 
-class ResourceLog:
+class ResourceLog(Watcher):
     """Follows the nodes, and writes what they used when the run ends.
 
     Parameters
@@ -41,15 +42,6 @@ class ResourceLog:
 
     # -- a watcher of nodes
 
-    def planned(self, nodes: list[Any], repaired: dict[Any, str]) -> None:
-        """Nothing to note."""
-
-    def started(self, node: Any) -> None:
-        """Nothing to note."""
-
-    def retried(self, node: Any, text: str) -> None:
-        """Nothing to note."""
-
     def finished(self, node: Any, seconds: float, cached: bool) -> None:
         """Take what the record of the node says, that of an earlier run too."""
         record = read_record(node) or {}
@@ -61,12 +53,6 @@ class ResourceLog:
             *used,
             declared,
         ]
-
-    def failed(self, node: Any, text: str) -> None:
-        """Nothing to note."""
-
-    def waiting(self) -> None:
-        """Nothing to note."""
 
     # -- files
 

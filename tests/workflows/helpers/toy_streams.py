@@ -187,3 +187,8 @@ def init_second_wf(visit, settings):
 def requested(visit, stream, settings):
     found = {"anat": target, "dwi": target_of_second}[stream]
     return {"toy": found(visit, settings)}
+
+
+def withdraw(visit, stream, settings):
+    for path in requested(visit, stream, settings).values():
+        path.unlink(missing_ok=True)
