@@ -186,6 +186,13 @@ def test_expected_is_what_was_found_or_the_table():
     assert expected(node) == node.need
 
 
+def test_the_page_is_up_to_date():
+    """If not: python -m alsflow.workflows.resources > docs/resources.md."""
+    docs = Path(resources.__file__).parents[1] / "docs" / "resources.md"
+    assert docs.read_text(encoding="utf-8") == resources.page()
+    assert "{" not in resources.page()
+
+
 # ---------------------------------------------------------------------------- sizes
 
 
