@@ -6,10 +6,10 @@ import json
 import os
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
 
 from alsflow import __version__
 from alsflow.interfaces import bids
+from alsflow.interfaces.whole import partial_of
 from alsflow.workflows import exits
 from alsflow.workflows.cache import exclusive, write_text
 from alsflow.workflows.checks import warn
@@ -62,7 +62,7 @@ def prepare_output(settings: Settings) -> None:
     for folder in (settings.output_dir / "logs", settings.work_dir):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".{uuid4().hex}.probe"  # pids repeat between nodes
+            probe = partial_of(folder / "probe")
             probe.touch()
             probe.unlink()
         except OSError as error:
