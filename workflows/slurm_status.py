@@ -48,6 +48,7 @@ ENDS = {
 }
 CURES = {"TIMEOUT": "resume with a longer --time", "OUT_OF_MEMORY": "resume with more --mem"}
 WAITS = {
+    "": "waits to be looked at by Slurm",
     "JobArrayTaskLimit": "waits for its turn (slurm.array_tasks)",
     "Dependency": "waits for the people",
     "Resources": "waits for free processors or memory",
@@ -220,7 +221,7 @@ class _Looked:
 
     def _alive(self, entry: slurm.Job, started: Mark | None) -> Task:
         if entry.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "CONFIGURING"):
-            words = WAITS.get(entry.reason, entry.reason).format(job=self.job)
+            words = WAITS.get(entry.reason, f"waits ({entry.reason})").format(job=self.job)
             hint = ""
             if entry.hopeless:
                 words = f"will never start: {entry.reason}"
