@@ -47,15 +47,16 @@ ENDS = {
     "REQUEUED": "Slurm put it back into the queue, from which it is gone",
 }
 CURES = {"TIMEOUT": "resume with a longer --time", "OUT_OF_MEMORY": "resume with more --mem"}
-WAITS = {
-    "": "waits to be looked at by Slurm",
+WAITS = {  # by the start of Slurm's reason
     "JobArrayTaskLimit": "waits for its turn (slurm.array_tasks)",
     "Dependency": "waits for the people",
     "Resources": "waits for free processors or memory",
     "Priority": "waits behind jobs of higher priority",
-    "JobHeldUser": "is held; scontrol release {job}",
-    "JobHeldAdmin": "is held by an administrator",
+    "JobHeldUser": "waits until it is released: scontrol release {job}",
+    "JobHeldAdmin": "waits until an administrator releases it",
     "BeginTime": "starts again in a moment",
+    "ReqNodeNotAvail": "waits for nodes that are down, drained or reserved",
+    "Nodes required for job are": "waits for nodes that are down, drained or reserved",
 }
 
 
@@ -106,7 +107,7 @@ class Overview:
     def exit_code(self) -> int:
         """0: all done; 75: something is pending or running; 1: something else."""
         states = {task.state for task in self.tasks}
-        if states & set(ALIVE) or self.silent:
+        if states & set(ALIVE):
             return exits.TRY_AGAIN
         return exits.OK if states <= {"done"} else exits.FAILED
 
@@ -221,7 +222,9 @@ class _Looked:
 
     def _alive(self, entry: slurm.Job, started: Mark | None) -> Task:
         if entry.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "CONFIGURING"):
-            words = WAITS.get(entry.reason, f"waits ({entry.reason})").format(job=self.job)
+            known = (words for start, words in WAITS.items() if entry.reason.startswith(start))
+            other = f"waits ({entry.reason})" if entry.reason else "waits"
+            words = next(known, other).format(job=self.job)
             hint = ""
             if entry.hopeless:
                 words = f"will never start: {entry.reason}"
@@ -276,10 +279,11 @@ class _Looked:
 
     def _lost(self, entry: slurm.Job | slurm.Ended | None, started: Mark | None) -> Task:
         if not self.job:
-            return self._told("not-run", "was not submitted", None)
+            return self._told("not-run", "it was not submitted", None)
         state = self._note() or (entry.state if entry is not None else "")
         if started is None and state in ("", "CANCELLED"):
-            words = "was cancelled before it started" if state else "never started"
+            words = "it was cancelled before it started"
+            words += "" if state else ", or lost"  # Slurm forgets such a task at once
             return self._told("not-run", words, None)
         return self._killed(state, started)
 
