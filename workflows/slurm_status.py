@@ -10,12 +10,13 @@ from __future__ import annotations
 import csv
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from alsflow.interfaces import slurm
+from alsflow.nodes.errors import MissingProgramError
 from alsflow.workflows import exits
 from alsflow.workflows import slurm_record as record
 from alsflow.workflows.manifest import ERRORS, STATUS
@@ -137,7 +138,7 @@ def overview(output_dir: Path, runs: Sequence[Submission]) -> Overview:
     """
     attempts, last = record.last_attempts(runs), record.last_group(runs)
     jobs = {job for run in [*attempts.values(), *([last] if last else [])] for job in run.jobs}
-    queue = slurm.states(jobs, user=runs[-1].user)  # before the files: what ends now has its mark
+    queue = _ask(jobs, runs[-1].user)  # before the files are read: what ends now has its mark
     rows = read_rows(output_dir / STATUS)
     details = read_rows(output_dir / "logs" / ERRORS)
     looked = [
@@ -155,9 +156,17 @@ def overview(output_dir: Path, runs: Sequence[Submission]) -> Overview:
     tasks = [replace(one, history=history).task() for one in looked]
     group = tasks.pop() if last is not None else None
     if group is None and GROUP in runs[0].levels:
-        group = Task(GROUP, "not-run", "was not submitted", run=runs[-1].name)
+        group = Task(GROUP, "not-run", "it was not submitted", run=runs[-1].name)
     return Overview(runs[0].name, tuple(tasks), group, silent=queue is None,
                     resumed=tuple(run.name for run in runs[1:]))  # fmt: skip
+
+
+def _ask(jobs: Iterable[str], user: int) -> dict[str, slurm.Job] | None:
+    """Jobs that the queue knows; None where it does not answer, or is not here at all."""
+    try:
+        return slurm.states(jobs, user=user)
+    except MissingProgramError:
+        return None
 
 
 def read_rows(path: Path) -> dict[str, list[dict[str, str]]]:
