@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -35,6 +34,7 @@ from alsflow.workflows.settings import (
     read_profile,
     read_toml,
 )
+from alsflow.workflows.signals import INTERRUPTED, ending_politely
 from alsflow.workflows.slurm_script import check_options
 
 LEVELS = {"participant": "participant", "subject": "participant", "group": "group",
@@ -57,17 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     limit_threads(1)
     try:
         arguments = parser().parse_args(canonical(sys.argv[1:] if argv is None else argv))
-        return _run(arguments)
+        with ending_politely():
+            return _run(arguments)
     except StopRunError as stop:
         _complain(str(stop))
         return stop.code
     except KeyboardInterrupt:
-        _complain("the run was interrupted; finished steps are kept, start it again to go on.")
+        _complain(INTERRUPTED)
         return exits.FAILED
 
 
 def _complain(text: str) -> None:
-    print(f"alsflow: {text}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        print(f"alsflow: {text}", file=sys.stderr, flush=True)
 
 
 # ---------------------------------------------------------------------------- arguments
@@ -222,6 +224,12 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
         help="print what was found, what is missing and what would run; write nothing",
     )
     add(
+        "--why",
+        action="store_true",
+        help="say of every step that runs why its old result could not be used; with --dry-run of "
+        "every step that would",
+    )
+    add(
         "--keep-work",
         choices=get_args(KeepWork),
         help="large intermediate results that stay: all; those of failed visits and later ones "
@@ -368,11 +376,14 @@ def _filters(settings: Settings, arguments: argparse.Namespace) -> dict[str, dic
 
 def _run(arguments: argparse.Namespace) -> int:
     settings = resolved(make_settings(arguments))
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
     from alsflow.workflows import app
 
-    return app.run(settings, dry_run=arguments.dry_run, verbose=arguments.verbose > 0)
+    return app.run(
+        settings,
+        dry_run=arguments.dry_run,
+        verbose=arguments.verbose > 0,
+        why=arguments.why,
+    )
 
 
 def resolved(settings: Settings) -> Settings:
@@ -400,10 +411,6 @@ def resolved(settings: Settings) -> Settings:
 def _absolute(path: str) -> str:
     """Whole path of a file that may not be named."""
     return str(Path(path).resolve()) if path else ""
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

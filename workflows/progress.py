@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console, Group
@@ -13,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alsflow.workflows.manifest import Key, Manifest, cause_of
+from alsflow.workflows.watcher import Watcher
 
 PLAIN_INTERVAL = 30.0  # s between two plain lines while nothing ends
 SHOWN_RUNNING = 6  # steps named in the table
@@ -20,7 +23,7 @@ SHOWN_REPAIRED = 5  # reasons named unless all are asked for
 BAR = 40  # characters
 
 
-class Progress:
+class Progress(Watcher):
     """Watcher that shows what is going on.
 
     Parameters
@@ -33,6 +36,8 @@ class Progress:
         Where to show it; standard error by default.
     verbose : bool
         Name every finished step, and every repaired one, where lines are plain.
+    why : callable, optional
+        Says why a step runs; then it is shown as it starts.
     """
 
     def __init__(
@@ -41,11 +46,13 @@ class Progress:
         processes: int,
         console: Console | None = None,
         verbose: bool = False,
+        why: Callable[[Any], str] | None = None,
     ):
         self._manifest = manifest
         self._processes = processes
         self._console = console or Console(stderr=True)
         self._verbose = verbose
+        self._why = why
         self._live: Live | None = None
         self._running: dict[Any, float] = {}
         self._open: set[Any] = set()
@@ -81,6 +88,8 @@ class Progress:
 
     def started(self, node: Any) -> None:
         """One step more is running."""
+        if self._why is not None:
+            self._say(f"{_short(node)} runs: {self._why(node)}")
         self._running[node] = time.monotonic()
         self._refresh()
 
@@ -182,7 +191,8 @@ class Progress:
 
     def _say(self, text: str) -> None:
         self._last_line = time.monotonic()
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError, SystemExit):  # Rich ends the program when nobody listens any more
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _refresh(self) -> None:
         if self._live is not None:
