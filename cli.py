@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import signal
 import sys
-import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -29,12 +27,14 @@ from alsflow.workflows.settings import (
     SettingsError,
     build,
     check,
+    megabytes,
     merge,
     nearest,
     profile_names,
     read_profile,
     read_toml,
 )
+from alsflow.workflows.signals import INTERRUPTED, ending_politely
 from alsflow.workflows.slurm_script import check_options
 
 LEVELS = {"participant": "participant", "subject": "participant", "group": "group",
@@ -57,17 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     limit_threads(1)
     try:
         arguments = parser().parse_args(canonical(sys.argv[1:] if argv is None else argv))
-        return _run(arguments)
+        with ending_politely():
+            return _run(arguments)
     except StopRunError as stop:
         _complain(str(stop))
         return stop.code
     except KeyboardInterrupt:
-        _complain("the run was interrupted; finished steps are kept, start it again to go on.")
+        _complain(INTERRUPTED)
         return exits.FAILED
 
 
 def _complain(text: str) -> None:
-    print(f"alsflow: {text}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        print(f"alsflow: {text}", file=sys.stderr, flush=True)
 
 
 # ---------------------------------------------------------------------------- arguments
@@ -78,14 +80,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One sentence, and where to read more."""
-        _complain(f"{message}. See alsflow --help.")
+        print(f"{self.prog}: {message}. See {self.prog} --help.", file=sys.stderr)
         raise SystemExit(exits.USAGE)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line."""
+def parser(prog: str = "alsflow", levels: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser of the command line, or of a program that takes several levels (``+``)."""
     main_parser = Parser(
-        prog="alsflow",
+        prog=prog,
         description="From a BIDS dataset of people with ALS and controls to motor-system "
         "measures and group results.",
         epilog="Options may be spelled with - or _; --subject-label, --session-id, --nthreads, "
@@ -98,7 +100,12 @@ def parser() -> argparse.ArgumentParser:
     add = main_parser.add_argument
     add("bids_dir", type=Path, help="root of the input dataset; it is never written to")
     add("output_dir", type=Path, help="where the derivatives go")
-    add("analysis_level", metavar="{participant,group}", help="participant first, then group")
+    add(
+        "analysis_level",
+        nargs=levels,
+        metavar="{participant,group}",
+        help="participant first, then group",
+    )
     add("--version", action="version", version=f"alsflow {__version__}")
     add("-v", "--verbose", action="count", default=0, help="more messages")
     _add_selection(main_parser.add_argument_group("what to process"))
@@ -201,7 +208,7 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
     add(
         "--mem",
         dest="mem_mb",
-        type=megabytes,
+        type=memory,
         metavar="SIZE",
         help="memory, such as 16G or 16000M; a bare number is in MB (default: most of it)",
     )
@@ -215,6 +222,12 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
         "--dry-run",
         action="store_true",
         help="print what was found, what is missing and what would run; write nothing",
+    )
+    add(
+        "--why",
+        action="store_true",
+        help="say of every step that runs why its old result could not be used; with --dry-run of "
+        "every step that would",
     )
     add(
         "--keep-work",
@@ -246,16 +259,12 @@ def _canonical_option(text: str) -> str:
     return ALIASES.get(name, name) + sign + value
 
 
-def megabytes(text: str) -> int:
-    """Memory in MB.
-
-    >>> megabytes("16G"), megabytes("16000M"), megabytes("16000"), megabytes("1.5GB")
-    (16000, 16000, 16000, 1500)
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]?)I?B?\s*", text.upper())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 16G, 16000M or 16000 (MB)")
-    return round(float(match[1]) * {"": 1, "M": 1, "G": 1000, "T": 1_000_000}[match[2]])
+def memory(text: str) -> int:
+    """Memory in MB, as `settings.megabytes` reads it."""
+    try:
+        return megabytes(text)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 
 
 # ---------------------------------------------------------------------------- settings
@@ -366,8 +375,21 @@ def _filters(settings: Settings, arguments: argparse.Namespace) -> dict[str, dic
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    settings = make_settings(arguments)
-    settings = replace(
+    settings = resolved(make_settings(arguments))
+    from alsflow.workflows import app
+
+    return app.run(
+        settings,
+        dry_run=arguments.dry_run,
+        verbose=arguments.verbose > 0,
+        why=arguments.why,
+    )
+
+
+def resolved(settings: Settings) -> Settings:
+    """Settings with whole paths; steps run in folders of their own."""
+    denoising = settings.func.denoising
+    return replace(
         settings,
         bids_dir=settings.bids_dir.resolve(),
         output_dir=settings.output_dir.resolve(),
@@ -378,22 +400,17 @@ def _run(arguments: argparse.Namespace) -> int:
             mapping=_absolute(settings.mrs.mapping),
             basis=_absolute(settings.mrs.basis),
         ),
+        func=replace(
+            settings.func,
+            denoising=_absolute(denoising) if denoising.endswith(".toml") else denoising,
+        ),
         group=replace(settings.group, participants=_absolute(settings.group.participants)),
     )
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
-    from alsflow.workflows import app
-
-    return app.run(settings, dry_run=arguments.dry_run, verbose=arguments.verbose > 0)
 
 
 def _absolute(path: str) -> str:
-    """Whole path of a file that may not be named; steps run in folders of their own."""
+    """Whole path of a file that may not be named."""
     return str(Path(path).resolve()) if path else ""
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

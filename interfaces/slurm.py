@@ -465,6 +465,15 @@ def final(job: str) -> Ended | None:
         return None
 
 
+def max_array_tasks() -> int | None:
+    """Tasks that a job array may have, counted from 1; None where there is no Slurm to say so."""
+    with suppress(UnreachableError, MissingProgramError):
+        done = _call("scontrol", "show", "config")
+        match = re.search(r"^MaxArraySize\s*=\s*(\d+)", done.stdout, re.M)
+        return max(1, int(match[1]) - 1) if match else None
+    return None
+
+
 def history(jobs: Iterable[str]) -> dict[str, Ended]:
     """How jobs and tasks of arrays have ended, by one question to the accounting.
 

@@ -278,10 +278,10 @@ def read_record(node: Any) -> dict[str, Any] | None:
         if not isinstance(content["files"], dict):
             return None
         files = content["files"].items()
-        whole = {os.path.normpath(os.path.join(folder, path)): md5 for path, md5 in files}
+        absolute = {os.path.normpath(os.path.join(folder, path)): md5 for path, md5 in files}
         gone = content.get("removed", {}).items()
         sizes = {os.path.normpath(os.path.join(folder, path)): size for path, size in gone}
-        return content | {"files": whole, "removed": sizes}
+        return content | {"files": absolute, "removed": sizes}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -318,7 +318,7 @@ def repair(nodes: list[Any], hashes: FileHashes) -> dict[Any, str]:
     """
     reasons = {}
     for node in nodes:
-        reason = _distrust(node, hashes)
+        reason = distrust(node, hashes)
         if reason:
             drop_result(node, elements=True)
             reasons[node] = reason
@@ -335,7 +335,8 @@ def drop_result(node: Any, elements: bool = False) -> None:
             path.unlink(missing_ok=True)
 
 
-def _distrust(node: Any, hashes: FileHashes) -> str:
+def distrust(node: Any, hashes: FileHashes) -> str:
+    """Why the stored result of `node` cannot be used any more; nothing if it can."""
     folder = Path(node.output_dir())
     if not (folder / f"result_{node.name}.pklz").exists():
         return ""  # never finished: Nipype runs it anyway

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,9 +15,12 @@ from alsflow.workflows import exits, slurm_jobs
 from alsflow.workflows.cache import FileHashes, locked, remembered
 from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
-from alsflow.workflows.scheduler import GraphScheduler, Watcher
+from alsflow.workflows.resource_log import ResourceLog
+from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.settings import Settings, as_toml
 from alsflow.workflows.stored import portable
+from alsflow.workflows.watcher import Watcher
+from alsflow.workflows.why import ForecastPlugin, History, Why, described
 
 HASHES = "file_hashes.json"
 EXECUTION = {
@@ -37,6 +41,7 @@ def run(
     workflow: Workflow,
     settings: Settings,
     watchers: Iterable[Watcher] = (),
+    why: Why | None = None,
 ) -> None:
     """Compute what is not cached; what happens is told to the watchers, nothing is raised.
 
@@ -48,20 +53,24 @@ def run(
         Number of processes, memory, working directory, stop at the first crash.
     watchers : iterable of Watcher
         Told of every event, in order; see `manifest.Manifest` and `progress.Progress`.
+    why : Why, optional
+        Says of every step that runs why; it goes to the log.
     """
-    work_dir = settings.work_dir.resolve()
-    workflow.base_dir = str(work_dir)
-    workflow.config["execution"].update(EXECUTION)
+    work_dir = _configured(workflow, settings)
     hashes = FileHashes(work_dir / HASHES)
-    watchers = tuple(watchers)
-    plugin = _plugin(settings, hashes, watchers)
-    _settle(workflow, settings, watchers)
+    why = why or Why(History.read(settings))
+    used = ResourceLog(log_file(settings).parent)
+    told = (why, *watchers, used)
+    plugin = _plugin(settings, hashes, told)
+    plugin.explain = why.due
+    _settle(workflow, settings, told)
     plugin.keeper = Keeper(settings.keep_work)
     with remembered(hashes), portable(work_dir):
         try:
             workflow.run(plugin=plugin)
         finally:
             hashes.save()
+            used.write()
 
 
 def _plugin(settings: Settings, hashes: FileHashes, watchers: Iterable[Watcher]) -> GraphScheduler:
@@ -84,6 +93,24 @@ def _plugin(settings: Settings, hashes: FileHashes, watchers: Iterable[Watcher])
     )
 
 
+def explained(workflow: Workflow, settings: Settings) -> str:
+    """Say what `run` would compute and why; nothing is written."""
+    work_dir = _configured(workflow, settings)
+    hashes = FileHashes(work_dir / HASHES)
+    plugin = ForecastPlugin(hashes, History.read(settings))
+    with logged(Path(os.devnull)), remembered(hashes), portable(work_dir):
+        workflow.run(plugin=plugin)
+    return described(plugin.found)
+
+
+def _configured(workflow: Workflow, settings: Settings) -> Path:
+    """Tell a workflow how to run and where; returns the working directory."""
+    work_dir = settings.work_dir.resolve()
+    workflow.base_dir = str(work_dir)
+    workflow.config["execution"].update(EXECUTION)
+    return work_dir
+
+
 def _settle(workflow: Workflow, settings: Settings, watchers: Iterable[Watcher]) -> None:
     """Let jobs end that an earlier run has left on a cluster, wherever this one computes."""
     work_dir = settings.work_dir.resolve()
@@ -93,8 +120,7 @@ def _settle(workflow: Workflow, settings: Settings, watchers: Iterable[Watcher])
 
     def say(text: str) -> None:
         for watcher in watchers:
-            if hasattr(watcher, "said"):
-                watcher.said(text)
+            watcher.said(text)
 
     slurm_jobs.settle(work_dir, set(map(slurm_jobs.person_of, names)), settings.slurm.poll, say)
 

@@ -27,12 +27,13 @@ from alsflow.interfaces import slurm
 from alsflow.workflows import batch, exits
 from alsflow.workflows.cache import FileHashes, read_record, remembered, removed
 from alsflow.workflows.resources import expected
-from alsflow.workflows.scheduler import GraphScheduler, Watcher
+from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.settings import SlurmSettings
 from alsflow.workflows.slurm_batch import SCRIPT, Batch, Place, Writer, pack
 from alsflow.workflows.slurm_groups import bundles
 from alsflow.workflows.slurm_jobs import ActiveJobs, Entry, cancel, person_of, settle
 from alsflow.workflows.stored import portable
+from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
 
@@ -56,7 +57,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
     hashes : FileHashes
         Remembered content hashes.
     watchers : iterable of Watcher
-        Told of everything that happens; those with a method ``said`` hear of the queue, too.
+        Told of everything that happens, of the queue too.
     stop_on_first_crash : bool
         Cancel the other jobs and return at the first failure.
     plugin_args : dict, optional
@@ -458,8 +459,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         """Tell something about the run as a whole to those who listen."""
         logger.info("%s", text)
         for watcher in self._watchers:
-            if hasattr(watcher, "said"):
-                watcher.said(text)
+            watcher.said(text)
 
     def _hear(self, answered: bool) -> None:
         """Say when the controller falls silent, and when it speaks again."""
