@@ -209,17 +209,16 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
         help="print what was found, what is missing and what would run; write nothing",
     )
     add(
-<<<<<<< HEAD
         "--why",
         action="store_true",
         help="say of every step that runs why its old result could not be used; with --dry-run of "
         "every step that would",
-=======
+    )
+    add(
         "--keep-work",
         choices=get_args(KeepWork),
         help="large intermediate results that stay: all; those of failed visits and later ones "
         "of the others (failed, the default); none, and a changed setting makes some again",
->>>>>>> main
     )
     add(
         "--stop-on-first-crash",

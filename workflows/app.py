@@ -50,12 +50,8 @@ def run(
     with in_words(settings):
         check_places(settings)
         if settings.analysis_level == "group":
-<<<<<<< HEAD
             return run_group(settings, dry_run, why)
         return run_participants(settings, dry_run, verbose, why)
-=======
-            return run_group(settings, dry_run)
-        return run_participants(settings, dry_run, verbose)
 
 
 def check_places(settings: Settings) -> None:
@@ -70,7 +66,6 @@ def in_words(settings: Settings) -> Iterator[None]:
     """Turn what can go wrong outside the graph into a sentence and an exit code."""
     try:
         yield
->>>>>>> main
     except bids.InvalidDatasetError as error:
         raise StopRunError(exits.INVALID_DATASET, str(error)) from None
     except bids.NothingSelectedError as error:
@@ -99,10 +94,6 @@ def _sentence(error: OSError, settings: Settings) -> StopRunError | None:
     return None
 
 
-<<<<<<< HEAD
-def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool = False) -> int:
-    """Run the participant level."""
-=======
 @dataclass(frozen=True)
 class Plan:
     """What a run of the participant level would do."""
@@ -114,7 +105,6 @@ class Plan:
 
 def plan_participants(settings: Settings, verbose: bool = False) -> Plan:
     """Select and check everything before anything is computed or written."""
->>>>>>> main
     from alsflow.workflows import participant
 
     streams = participant.streams_asked(settings)
@@ -142,7 +132,7 @@ def plan_participants(settings: Settings, verbose: bool = False) -> Plan:
     return Plan(settings, visits, participant.requirements(visits, streams, named))
 
 
-def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
+def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool = False) -> int:
     """Run the participant level."""
     from alsflow.workflows import participant
 
