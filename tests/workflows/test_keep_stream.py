@@ -16,6 +16,11 @@ def results(clinic, work):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("result_*.pklz")}
 
 
+def unlike(first, second):
+    """Differences between two output folders, but for what steps were seen to use."""
+    return [text for text in differences(first, second) if not text.startswith("logs/resources")]
+
+
 @pytest.mark.slow
 def test_derivatives_do_not_depend_on_what_is_kept(tmp_path, monkeypatch):
     """Neither those of a fresh run, nor those of a rerun with another setting."""
@@ -24,7 +29,7 @@ def test_derivatives_do_not_depend_on_what_is_kept(tmp_path, monkeypatch):
     sparing = {"out": "sparing", "work": "sparing_work"}
     assert clinic.run_fitted("--keep-work", "none", **sparing) == 0
     assert clinic.run_fitted("--keep-work", "all", out="all", work="all_work") == 0
-    assert differences(clinic.root / "sparing", clinic.root / "all") == []
+    assert unlike(clinic.root / "sparing", clinic.root / "all") == []
     gone = [path for path in (clinic.root / "sparing_work").rglob("*") if removed(path)]
     assert len(gone) > 5
 
@@ -37,5 +42,5 @@ def test_derivatives_do_not_depend_on_what_is_kept(tmp_path, monkeypatch):
     assert clinic.run_fitted("--keep-work", "none", settings=SETTING, **sparing) == 0
     fresh = {"out": "fresh", "work": "fresh_work"}
     assert clinic.run_fitted("--keep-work", "all", settings=SETTING, **fresh) == 0
-    assert differences(clinic.root / "sparing", clinic.root / "fresh") == []
-    assert differences(clinic.root / "all", clinic.root / "fresh") != []
+    assert unlike(clinic.root / "sparing", clinic.root / "fresh") == []
+    assert unlike(clinic.root / "all", clinic.root / "fresh") != []
