@@ -22,6 +22,8 @@ from alsflow.workflows.stored import portable
 from alsflow.workflows.watcher import Watcher
 from alsflow.workflows.why import ForecastPlugin, History, Why, described
 
+logger = logging.getLogger("alsflow")
+
 HASHES = "file_hashes.json"
 EXECUTION = {
     "hash_method": "content",
@@ -70,6 +72,7 @@ def run(
             workflow.run(plugin=plugin)
         finally:
             hashes.save()
+            logger.info("%.0f MB removed to save space", plugin.keeper.freed / 1e6)
             used.write()
 
 
