@@ -2,7 +2,8 @@
 
 Needs root, podman, runc, mmdebstrap (Debian packages), Debian's mirror and the package index, and
 takes about five minutes. Where that is not there the tests are skipped with the reason, unless
-ALSFLOW_REQUIRE_CONTAINER is set: then they fail with it.
+ALSFLOW_REQUIRE_CONTAINER is set: then they fail with it. ALSFLOW_PODMAN_FOLDER names a (short)
+folder that keeps base and image from one call to the next; they are made where they are not there.
 """
 
 import json
@@ -26,6 +27,7 @@ from alsflow import __version__
 pytestmark = pytest.mark.container
 
 USER = 4321
+KEPT = os.environ.get("ALSFLOW_PODMAN_FOLDER")
 LIMIT = 1.7e9  # bytes of the image; docs/containers.md says what takes them
 TAG = f"alsflow:{__version__}"
 BIDS = ROOT / "bids_example"
@@ -37,12 +39,13 @@ def podman():
     made = None
     try:
         require()
-        folder = Path(tempfile.mkdtemp(prefix="pod", dir="/tmp"))  # podman wants it short
+        folder = Path(KEPT or tempfile.mkdtemp(prefix="pod", dir="/tmp"))  # podman wants it short
         made = Podman(folder)
         if made("info", check=False).returncode:
             raise NotHereError(f"podman info: {made('info', check=False).stderr[-300:]}")
         arguments, _ = container_files.read((DOCKER / "Dockerfile").read_text())
-        import_base(made, arguments["BASE"], folder)
+        if not made.has(arguments["BASE"]):
+            import_base(made, arguments["BASE"], folder)
         made("run", "--rm", "--network", "none", arguments["BASE"], "true")
         yield made
     except NotHereError as reason:
@@ -50,21 +53,23 @@ def podman():
             pytest.fail(f"no container can be built here: {reason}")
         pytest.skip(f"no container can be built here: {reason}")
     finally:
-        if made is not None:
+        if made is not None and not KEPT:
             made.remove()
 
 
 @pytest.fixture(scope="session")
 def image(podman, tmp_path_factory):
     """Built from a copy of the sources, as from a clone, with an atlas where its files are."""
+    copies = ROOT.parent / "shared" / "data" / "atlases" / "cat12"
+    atlases = "cobra" if copies.is_dir() else ""
+    if podman.has(TAG):
+        return atlases
     source = tmp_path_factory.mktemp("source")
     for name in container_files.context() | {".dockerignore"}:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)
-    copies = ROOT.parent / "shared" / "data" / "atlases" / "cat12"
     for file in copies.glob("CoBra.[cn]*"):
         shutil.copy(file, source / "docker" / "atlases" / file.name)
-    atlases = "cobra" if copies.is_dir() else ""
     folder = tmp_path_factory.mktemp("secrets")
     podman(
         "build", "--layers=false", "--pull=never", "--network", "host",
@@ -90,7 +95,7 @@ class Place:
             os.chown(path, USER, USER)
         return path
 
-    def run(self, *options, mounts=("out", "work"), seconds=240):
+    def run(self, *options, mounts=("out", "work"), seconds=900):
         volumes = [f"--volume={self.folder(name)}:/{name}" for name in mounts]
         done = self.podman(
             "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp",

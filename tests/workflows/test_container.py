@@ -25,6 +25,8 @@ MOUNTS = """\
         ({}, ["run/.containerenv"], {}),  # some container, but none that says it is ours
         ({container.TAG: TAG}, [], {"Tag": TAG}),
         ({container.TAG: TAG}, ["run/.containerenv"], {"Type": "podman", "Tag": TAG}),
+        ({container.TAG: TAG, "container": "podman"}, [], {"Type": "podman", "Tag": TAG}),
+        ({container.TAG: TAG, "container": "oci"}, [".dockerenv"], {"Type": "docker", "Tag": TAG}),
         ({container.TAG: TAG}, [".dockerenv"], {"Type": "docker", "Tag": TAG}),
         (
             {"APPTAINER_CONTAINER": "/home/somebody/a.sif", "SINGULARITY_CONTAINER": "/b.sif"},
@@ -60,8 +62,9 @@ def test_container_is_named(tmp_path, environment, marks, expected):
 def test_what_is_lost_with_the_container(tmp_path, monkeypatch, folder, expected):
     file = tmp_path / "mountinfo"
     file.write_text(MOUNTS)
-    for kind, answer in (("podman", expected), ("docker", expected), ("apptainer", False)):
-        monkeypatch.setattr(container, "container", lambda kind=kind: {"Type": kind, "Tag": TAG})
+    for kind, answer in (("podman", expected), ("", expected), ("apptainer", False)):
+        here = {"Type": kind, "Tag": TAG} if kind else {"Tag": TAG}
+        monkeypatch.setattr(container, "container", lambda here=here: here)
         assert container.vanishes(Path(folder), file) is answer
     monkeypatch.setattr(container, "container", dict)
     assert not container.vanishes(Path(folder), file)
