@@ -154,6 +154,7 @@ def test_commands_answer(podman, image):
     states = {line.split()[0]: line.split()[3] for line in listed.splitlines()[2:]}
     assert states["cobra"] == ("here" if image else "not")
     assert "--seed" in entry(podman, "alsflow-simulate", "--help").stdout
+    assert "--dry-run" in entry(podman, "alsflow-slurm", "--help").stdout
     without = ["--unsetenv", "HOME", "--passwd=false"]
     assert __version__ in entry(podman, "alsflow", "--version", options=without).stdout
 
@@ -211,6 +212,18 @@ def test_results_are_those_of_the_same_program_outside(done, image, tmp_path):
 def test_results_that_would_be_lost_are_refused(done):
     assert done.run(mounts=("work",)) == 73
     assert "lies inside the container" in done.texts[-1]
+
+
+def test_a_container_without_a_place_for_temporary_files_is_refused(done):
+    result = done.podman(
+        "run", "--rm", "--network", "none", "--read-only", "--read-only-tmpfs=false",
+        "--user", f"{USER}:{USER}", f"--volume={BIDS}:/bids:ro",
+        f"--volume={done.folder('out')}:/out", f"--volume={done.folder('work')}:/work", TAG,
+        "/bids", "/out", "participant", "-w", "/work", "--participant-label", "01",
+        "--modalities", "anat", "--skip-bids-validation", check=False,
+    )  # fmt: skip
+    assert result.returncode == 73
+    assert "--tmpfs /tmp" in result.stderr
 
 
 def test_a_folder_of_somebody_else_is_refused_with_what_to_do(done):

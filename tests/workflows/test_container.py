@@ -1,6 +1,7 @@
 """What the program says of the container that it runs in, and what it refuses there."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,14 @@ def test_who_cannot_write_in_a_container_is_told_to_be_himself(toy, monkeypatch,
         monkeypatch.setattr(derivatives, "container", lambda kind=kind: {"Type": kind, "Tag": TAG})
         assert toy.run() == 73
         assert option in capsys.readouterr().err
+
+
+def test_no_place_for_temporary_files_is_refused(toy, monkeypatch, capsys):
+    toy.add("sub-01")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    assert toy.run() == 73
+    assert "--tmpfs /tmp" in capsys.readouterr().err
+    assert not toy.out.exists()
