@@ -100,7 +100,7 @@ def _temporary() -> None:
     except FileNotFoundError:
         raise StopRunError(
             exits.CANNOT_CREATE,
-            "There is no folder for temporary files; set TMPDIR to one that can be written or, with "
+            "There is no folder for temporary files; set TMPDIR to one that can be written or, for "
             "a container that is read-only, add --tmpfs /tmp.",
         ) from None
 
