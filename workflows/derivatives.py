@@ -100,8 +100,8 @@ def _temporary() -> None:
     except FileNotFoundError:
         raise StopRunError(
             exits.CANNOT_CREATE,
-            "There is no folder for temporary files; set TMPDIR to one that can be written or, for "
-            "a container that is read-only, add --tmpfs /tmp.",
+            "There is no folder for temporary files; set TMPDIR to one that can be written; "
+            "to the command of a read-only container add --tmpfs /tmp.",
         ) from None
 
 
