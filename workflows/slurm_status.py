@@ -290,6 +290,10 @@ class _Looked:
         if not self.job:
             return self._told("not-run", "it was not submitted", None)
         state = self._note() or (entry.state if entry is not None else "")
+        if state == "COMPLETED":  # the script ends with the code of the program
+            return self._told("done", "Slurm says so; its mark could not be written", started)
+        if state == "FAILED" and {row["state"] for row in self.rows} & {"failed", "refused"}:
+            return self._told("failed", self._reasons("failed", "refused"), started)
         if started is None and state in ("", "CANCELLED"):
             words = "it was cancelled before it started"
             words += "" if state else ", or lost"  # Slurm forgets such a task at once

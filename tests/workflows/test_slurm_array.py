@@ -487,6 +487,8 @@ def test_flagged_people_are_not_tried_again(toy, cluster, capsys):
         (slurm.Job("PENDING", "Licenses"), "pending", "waits (Licenses)"),
         (slurm.Job("PENDING", ""), "pending", "waits"),
         (slurm.Job("PENDING", "JobHeldUser"), "pending", "scontrol release 101_1"),
+        (slurm.Job("COMPLETED"), "done", "mark could not be written"),
+        (slurm.Job("FAILED"), "failed", "anat: disk full"),
         (slurm.Job("NODE_FAIL"), "killed", "node failed"),
         (slurm.Job("OUT_OF_MEMORY"), "killed", "it had 16G"),
         (slurm.Job("CANCELLED"), "not-run", "cancelled before it started"),
@@ -497,10 +499,11 @@ def test_what_the_queue_says(toy, cluster, capsys, job, state, words):
     toy.add("sub-01")
     assert send(toy, levels=["participant"]) == 0
     cluster.jobs = {"101_1": job} if job else {}
+    rows(toy, ("sub-01", "n/a", "anat", "failed", "disk full"))
     code, found = table(toy, capsys)
     assert found["sub-01"]["state"] == state
     assert words in found["sub-01"]["reason"]
-    assert code == (75 if state in ("running", "pending") else 1)
+    assert code == {"running": 75, "pending": 75, "done": 0}.get(state, 1)
 
 
 def test_accounting_is_asked_when_the_queue_has_forgotten(toy, cluster, capsys):
