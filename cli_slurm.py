@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from alsflow import cli
+from alsflow.nodes.errors import MissingProgramError
 from alsflow.workflows import exits
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.machine import limit_threads
@@ -74,6 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # say, status | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.FAILED
+    except MissingProgramError as error:
+        _say(str(error))
+        return exits.FAILED
+    except OSError as error:  # while something was written or read
+        _say(f"{error.filename or 'the output folder'}: {error.strerror or error}.")
+        return exits.CANNOT_CREATE
     except KeyboardInterrupt:
         _say("interrupted; see what was submitted with alsflow-slurm status.")
         return exits.FAILED

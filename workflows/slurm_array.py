@@ -283,26 +283,30 @@ def draft(
     replaces : str
         Pending group job that this submission takes the place of.
     """
-    settings, people = asked.settings, asked.people
-    array = settings.slurm
-    parts = list(split(len(people), slurm.max_array_tasks() or MOST_TASKS))
+    settings = asked.settings
+    parts = list(split(len(asked.people), slurm.max_array_tasks() or MOST_TASKS))
     scripts = [_array_script(settings, folder, number, part, parts)
                for number, part in enumerate(parts, 1)]  # fmt: skip
-    submission = Submission(
+    group = _group_script(settings, folder) if GROUP in levels else None
+    submission = _unsubmitted(asked, levels, folder, resumes)
+    return Draft(folder, submission, as_toml(settings), tuple(scripts), group,
+                 settings.slurm.group_after, tuple(waits_for), replaces)  # fmt: skip
+
+
+def _unsubmitted(asked: Asked, levels: Sequence[str], folder: Path, resumes: str) -> Submission:
+    """Record of a submission of which Slurm does not know yet."""
+    return Submission(
         folder.name,
         tuple(levels),
-        people,
+        asked.people,
         resumes=resumes,
-        mem=array.array_mem,
-        time=array.array_time,
+        mem=asked.settings.slurm.array_mem,
+        time=asked.settings.slurm.array_time,
         submitted=datetime.now(UTC).isoformat(timespec="seconds"),
         user=os.geteuid(),
         version=__version__,
         folder=folder,
     )
-    group = _group_script(settings, folder) if GROUP in levels else None
-    return Draft(folder, submission, as_toml(settings), tuple(scripts), group,
-                 array.group_after, tuple(waits_for), replaces)  # fmt: skip
 
 
 def split(count: int, most: int) -> Iterator[tuple[int, int]]:
