@@ -25,7 +25,7 @@ def run(out, work, *options):
 def test_the_same_derivatives_as_with_workers(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     config = tmp_path / "config.toml"
-    config.write_text("[slurm]\npoll = 0.5\nlag = 5.0\ngroup_minutes = 2.0\n")
+    config.write_text("[slurm]\npoll = 0.5\nlag = 5.0\ngroup_minutes = 0.3\n")
     by_slurm = ["--plugin", "slurm", "--config-file", config]
     # The output folder has the same name, because that is an input of the last steps.
     first, second, out = tmp_path / "first", tmp_path / "second", tmp_path / "out"
