@@ -14,6 +14,7 @@ import logging
 import os
 import stat
 import tomllib
+import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -108,6 +109,7 @@ class Keeper:
             self._visits[_visit(node)].append(node)
         self._unfinished = {visit: len(nodes) for visit, nodes in self._visits.items()}
         self._computed: dict[str, set[Any]] = defaultdict(set)  # nodes by visit, in this run
+        self._delivered: dict[str, list[str]] = {}  # files in the derivatives, by visit
         self._users: dict[str, set[Any]] = {}  # of large files: the nodes that read them
         self._watched: dict[Any, set[str]] = defaultdict(set)  # large files made or read by a node
 
@@ -118,6 +120,7 @@ class Keeper:
         self._done.add(node)
         if not cached:
             self._computed[_visit(node)].add(node)
+            self._delivered.pop(_visit(node), None)
         self._unfinished[_visit(node)] -= 1
         changed = self._compare(node)
         if self._choice != "all":
@@ -194,8 +197,8 @@ class Keeper:
     def _remove_scratch(self, visit: str) -> None:
         """Delete large files that programs left in the folders of steps and are no outputs."""
         for node in self._computed.pop(visit, ()):
-            content, folder = read_record(node), Path(node.output_dir())
-            for path in folder.rglob("*") if content else ():
+            content = read_record(node) or {}
+            for path in Path(node.output_dir()).rglob("*") if content else ():
                 ours = path.name.startswith(BOOKS)
                 if not ours and str(path) not in content["files"] and _is_large(str(path)):
                     self.freed += path.stat().st_size
@@ -265,25 +268,46 @@ class Keeper:
             makers.add(maker)
         return makers
 
+    def is_at_hand(self, path: str, was: Removed) -> bool:
+        """Whether the file that a placeholder stands for could be had from the derivatives."""
+        for source in self._copies(_visit(self._maker(path)) if self._maker(path) else ""):
+            packed = source.endswith(".gz") and not path.endswith(".gz")
+            with suppress(OSError, EOFError, gzip.BadGzipFile):
+                if _size(source, packed) == was.size and _md5_inside(source, packed) == was.md5:
+                    return True
+        return False
+
+    def makers(self, node: Any) -> set[Any]:
+        """Nodes that `lacking` would name, were it asked now; nothing is brought back."""
+        if isinstance(node.interface, NAMING):
+            return set()
+        found = ((path, removed(path)) for path in files_read(node))
+        return {
+            self._maker(path)
+            for path, was in found
+            if was is not None and not self.is_at_hand(path, was)
+        } - {None}
+
     def _taken_back(self, path: str, was: Removed) -> bool:
         """Whether the file could be had from the derivatives."""
-        for source in self._copies(_visit(self._maker(path)) if self._maker(path) else ""):
+        maker = self._maker(path)
+        for source in self._copies(_visit(maker)) if maker is not None else ():
             packed = source.endswith(".gz") and not path.endswith(".gz")
             try:
                 if _size(source, packed) == was.size and _copy(source, packed, Path(path), was):
                     logger.info("%s taken back from %s", path, source)
                     return True
-            except (OSError, EOFError, gzip.BadGzipFile) as error:
-                logger.warning("%s cannot be read: %s", source, error)
+            except (OSError, EOFError, zlib.error) as error:
+                logger.warning("%s cannot be taken from %s: %s", path, source, error)
         return False
 
-    def _copies(self, visit: str) -> Iterator[str]:
+    def _copies(self, visit: str) -> list[str]:
         """Files that steps of a visit have written outside their folders."""
-        for node in self._visits.get(visit, ()):
-            content = read_record(node)
-            for path in content["files"] if content else ():
-                if self._maker(path) is None and os.path.isfile(path):
-                    yield path
+        if visit not in self._delivered:
+            contents = [read_record(node) for node in self._visits[visit]]
+            paths = [path for content in contents if content for path in content["files"]]
+            self._delivered[visit] = [path for path in paths if self._maker(path) is None]
+        return [path for path in self._delivered[visit] if os.path.isfile(path)]
 
     def _compare(self, node: Any) -> list[Any]:
         """Followers of a node made again that are to be looked at: its outputs have changed."""
@@ -353,8 +377,18 @@ def _size(path: str, packed: bool) -> int:
         return int.from_bytes(stream.read(4), "little")
 
 
+def _md5_inside(path: str, packed: bool) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def _copy(source: str, packed: bool, target: Path, was: Removed) -> bool:
     """Copy a file to where a placeholder is, if its content is what was there."""
+    for left in target.parent.glob(f".*.{target.name}"):  # of a run that was killed
+        left.unlink(missing_ok=True)
     partial = target.with_name(f".{os.getpid()}.{target.name}")
     digest = hashlib.md5(usedforsecurity=False)
     try:
