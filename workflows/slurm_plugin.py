@@ -18,6 +18,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import networkx as nx
@@ -109,6 +110,8 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
     def _prepare(self, order: list[Any]) -> None:
         people = {person_of(node.fullname) for node in order}
         settle(self._place.work_dir, people, self._slurm.poll, self._say)
+        if self._slurm.container:
+            self._writer = replace(self._writer, place=self._place.with_inputs(order))
 
     def _busy(self) -> bool:
         return bool(self._packed or self._unsent or self._sent or self._end)
