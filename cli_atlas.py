@@ -17,6 +17,7 @@ from alsflow.interfaces.atlas import (
     registry,
 )
 from alsflow.nodes.errors import BadInputError, MissingProgramError
+from alsflow.workflows.signals import ending_politely
 
 DONE, FAILED, USAGE = 0, 1, 64  # exit codes
 
@@ -116,9 +117,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     commands = {"list": _list, "fetch": _fetch, "add": _add, "check": _check}
     try:
-        return commands[arguments.command](arguments)
+        with ending_politely():
+            return commands[arguments.command](arguments)
     except (BadInputError, MissingProgramError) as error:
         print(error, file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted; what was being fetched or added is not there.", file=sys.stderr)
         return FAILED
 
 

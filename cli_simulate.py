@@ -24,6 +24,7 @@ from alsflow.nodes.simulate.cohort import (
     FunctionalDesign,
 )
 from alsflow.nodes.simulate.spectroscopy import MrsDesign
+from alsflow.workflows.signals import ending_politely
 
 EX_USAGE = 64
 EX_CANTCREAT = 73
@@ -195,15 +196,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     design = requested(options)
     total = design.n_patients + design.n_controls
     try:
-        steps = write_cohort(
-            options.out, design, _command(options), max(options.n_procs, 1), options.truth_maps
-        )
-        for count, label in enumerate(steps, start=1):
-            print(f"sub-{label} ({count}/{total})", flush=True)
+        with ending_politely():
+            steps = write_cohort(
+                options.out, design, _command(options), max(options.n_procs, 1), options.truth_maps
+            )
+            for count, label in enumerate(steps, start=1):
+                print(f"sub-{label} ({count}/{total})", flush=True)
     except BadInputError as error:
         print(f"alsflow-simulate: {error}", file=sys.stderr)
         return EX_USAGE
     except OSError as error:
         print(f"alsflow-simulate: cannot write {options.out}: {error}", file=sys.stderr)
         return EX_CANTCREAT
+    except KeyboardInterrupt:
+        print("alsflow-simulate: interrupted; nothing was written.", file=sys.stderr)
+        return 1
     return 0

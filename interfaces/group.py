@@ -56,7 +56,8 @@ from alsflow.nodes.stats.tables import (
 TABLE_NAME = re.compile(
     r"(?P<sub>sub-[^_]+)(?:_(?P<ses>ses-[^_]+))?(?:_.+)?_desc-(?P<stream>[^_]+)_measures\.tsv"
 )
-OUTDATED = ("failed", "refused", "absent")  # states after which an older table does not count
+# States after which an older table does not count; that of an interrupted run is one of them.
+OUTDATED = ("failed", "refused", "absent", "not-run")
 UNUSABLE = (*OUTDATED, "flagged")
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import signal
+import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from glob import escape
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -53,6 +58,7 @@ from alsflow.nodes.simulate.networks import network_labels
 from alsflow.nodes.simulate.tracts import Bundles, lay_bundles
 
 ATLAS = "neuromorphometrics"
+LOCK = ".lock"  # in a folder that is being filled
 BIDS_VERSION = "1.10.0"
 LICENCE = "CC-BY-NC-4.0"  # that of the labels which shaped the deep grey matter
 STEP = 0.5  # of the noise; a finer stored scale makes files larger and images no better
@@ -171,6 +177,20 @@ def _start_worker(bundles: Bundles | None) -> None:
     _workers["cortex"] = atlas_cortex()
 
 
+def _start_apart(bundles: Bundles | None) -> None:
+    """Start a process of a pool, which leaves interruptions to its parent and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _start_worker(bundles)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # nobody would see the result
+
+
 def _make_person(task: tuple[Path, Design, Person, bool]) -> tuple[dict, dict]:
     """Write one person's images; returns true measures, and those without atrophy."""
     folder, design, person, maps = task
@@ -205,8 +225,14 @@ def _make_people(
         _workers.clear()
         return
     context = get_context("spawn")
-    with ProcessPoolExecutor(n_procs, context, _start_worker, (bundles,)) as pool:
-        yield from pool.map(_make_person, tasks)
+    with ProcessPoolExecutor(n_procs, context, _start_apart, (bundles,)) as pool:
+        try:
+            yield from pool.map(_make_person, tasks)
+        except BaseException:  # also an interruption: what is being made is of no use any more
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.kill()
+            raise
 
 
 # ---------------------------------------------------------------------------- dataset
@@ -382,8 +408,10 @@ def write_cohort(
     regions = atlas_regions()
     people = draw_people(design, regions)
     bundles = lay_bundles() if design.dwi is not None else None
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    _sweep(out)
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:12]}.partial")
     partial.mkdir(parents=True)
+    lock = _lock(partial)
     try:
         tasks = [(partial, design, person, maps) for person in people]
         measures = []
@@ -399,6 +427,34 @@ def write_cohort(
         _write_truth(partial, design, people, measures)
         if bundles is not None:
             write_atlas(partial, template_source(), bundles)
+        (partial / LOCK).unlink()
         os.replace(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if lock is not None:
+            lock.close()
+
+
+def _lock(folder: Path) -> IO[str] | None:
+    """Lock of a folder that is being filled; None if another process fills it.
+
+    The lock is the system's and vanishes with the process, whatever ends it.
+    """
+    handle = (folder / LOCK).open("a")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        return None
+    except OSError:  # a disk without locks
+        pass
+    return handle
+
+
+def _sweep(out: Path) -> None:
+    """Remove what killed processes have left of the same cohort."""
+    for old in out.parent.glob(f".{escape(out.name)}.*.partial"):
+        lock = _lock(old) if (old / LOCK).is_file() else None
+        if lock is not None:
+            shutil.rmtree(old, ignore_errors=True)
+            lock.close()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-import sys
+import os
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +16,12 @@ from nipype.pipeline.engine import Workflow
 
 from alsflow import __version__
 from alsflow.interfaces import bids
+from alsflow.interfaces.bids import Visit
 from alsflow.nodes.errors import BadInputError, MissingProgramError
-from alsflow.workflows import exits
+from alsflow.workflows import exits, forecast
 from alsflow.workflows.checks import (
     check_output_place,
+    check_work_place,
     show_requirements,
     tell_selection,
     validate,
@@ -27,9 +30,10 @@ from alsflow.workflows.checks import (
 )
 from alsflow.workflows.derivatives import prepare_output
 from alsflow.workflows.exits import StopRunError
-from alsflow.workflows.machine import limit_threads
+from alsflow.workflows.machine import exceeded, limit_threads, limits
 from alsflow.workflows.manifest import (
     DISK_FULL,
+    FILES_SENTENCE,
     REPORT,
     Entry,
     Key,
@@ -57,6 +61,7 @@ def run(
 def check_places(settings: Settings) -> None:
     """Refuse folders that are no dataset, or that must not be written."""
     check_output_place(settings)
+    check_work_place(settings)
     for warning in bids.check_folder(settings.bids_dir, settings.skip_bids_validation):
         warn(warning)
 
@@ -84,14 +89,33 @@ def _sentence(error: OSError, settings: Settings) -> StopRunError | None:
     folders = (settings.output_dir, settings.work_dir)
     if error.errno in DISK_FULL:
         return StopRunError(exits.FAILED, disk_sentence(str(error), folders))
-    if isinstance(error, PermissionError) and error.filename:
-        ours = any(Path(error.filename).is_relative_to(folder) for folder in folders)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return StopRunError(exits.FAILED, FILES_SENTENCE)
+    if not error.filename:
+        return None
+    path = Path(os.fsdecode(error.filename))
+    folder = next((folder for folder in folders if path.is_relative_to(folder)), None)
+    if folder is not None:
         return StopRunError(
-            exits.CANNOT_CREATE if ours else exits.INVALID_DATASET,
-            f"{error.filename} cannot be {'written' if ours else 'read'} ({error.strerror}); "
-            "change its permissions.",
+            exits.CANNOT_CREATE, f"{path} cannot be written ({error.strerror}); {_mend(error)}"
+        )
+    if isinstance(error, PermissionError):
+        return StopRunError(
+            exits.INVALID_DATASET,
+            f"{path} cannot be read ({error.strerror}); change its permissions.",
         )
     return None
+
+
+def _mend(error: OSError) -> str:
+    """What to do about a file of ours that cannot be written."""
+    if isinstance(error, FileNotFoundError):
+        return "was its folder removed in mid-run? Start the run again: finished steps are kept."
+    if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
+        return "remove what lies there, or choose another folder, and start the run again."
+    if isinstance(error, PermissionError):
+        return "change its permissions."
+    return "see whether its disk is still there, and start the run again: finished steps are kept."
 
 
 @dataclass(frozen=True)
@@ -138,18 +162,28 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool
 
     plan = plan_participants(settings, verbose)
     settings, visits, entries = plan.settings, plan.visits, plan.entries
+    sizes = forecast.forecast(visits, entries, settings)
     if dry_run:
         if why:
             _explain(participant.init_participant_wf(visits, entries, settings), settings)
         show_requirements(visits, entries)
+        print(forecast.sentence(forecast.of_run(sizes.values(), settings.nprocs), settings))
         return _needed(entries)
     settings = with_threads(settings, len(visits))
     prepare_output(settings)
+    if shortage := forecast.shortage(sizes, settings):
+        warn(shortage)
 
     def requested(entry: Entry) -> dict[str, Path]:
         outputs = import_module("alsflow.workflows.outputs")
         visit = next(visit for visit in visits if entry.belongs_to(visit))
         return outputs.requested(visit, entry.stream, settings)
+
+    def withdraw() -> None:
+        outputs = import_module("alsflow.workflows.outputs")
+        for entry in entries:
+            if entry.state == "refused":  # an older result would be read as this one
+                outputs.withdraw(Visit(entry.participant, entry.session), entry.stream, settings)
 
     def report(manifest: Manifest) -> None:
         import_module("alsflow.workflows.report").write_reports(settings, visits, manifest)
@@ -163,6 +197,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool
         verbose=verbose,
         report=report,
         why=why,
+        withdraw=withdraw,
     )
 
 
@@ -183,9 +218,9 @@ def _usage() -> Iterator[None]:
         raise StopRunError(exits.USAGE, f"{str(error).removesuffix('.')}.") from None
 
 
-def run_group(settings: Settings, dry_run: bool, why: bool = False) -> int:
-    """Run the group level on what the participant level has left in the output folder."""
-    if not any(settings.output_dir.glob("sub-*")):
+def check_group(settings: Settings, alone: bool = True) -> None:
+    """Check the group level; unless it runs `alone`, results of people need not be there yet."""
+    if alone and not any(settings.output_dir.glob("sub-*")):
         raise StopRunError(
             exits.INPUT_MISSING,
             f"{settings.output_dir} holds no results of people; run the participant level first.",
@@ -193,6 +228,11 @@ def run_group(settings: Settings, dry_run: bool, why: bool = False) -> int:
     with _usage():
         import_module("alsflow.workflows.analyses").check_analyses(settings)
     validate(settings, (), ())
+
+
+def run_group(settings: Settings, dry_run: bool, why: bool = False) -> int:
+    """Run the group level on what the participant level has left in the output folder."""
+    check_group(settings)
     if dry_run:
         count = len(list(settings.output_dir.rglob("*_measures.tsv")))
         print(f"The group level would read {count} tables of measures in {settings.output_dir}.")
@@ -215,10 +255,11 @@ def run_group(settings: Settings, dry_run: bool, why: bool = False) -> int:
             entry.state, entry.reason = "refused", str(error)
             return Workflow(name="group_wf")
 
-    code = _execute(init, settings, manifest, locks=["group"], why=why)
-    if entry.state != "done":
-        group.withdraw_group(settings)  # an older result would be read as this one
-    return code
+    def withdraw() -> None:
+        if entry.state != "done":
+            group.withdraw_group(settings)  # an older result would be read as this one
+
+    return _execute(init, settings, manifest, locks=["group"], withdraw=withdraw, why=why)
 
 
 def _execute(
@@ -229,17 +270,22 @@ def _execute(
     verbose: bool = False,
     report: Callable[[Manifest], None] | None = None,
     why: bool = False,
+    withdraw: Callable[[], None] | None = None,
 ) -> int:
     """Build and run the graph, write the reports, say what came of it."""
     from alsflow.workflows import execute
+    from alsflow.workflows.leftovers import sweep
     from alsflow.workflows.progress import Progress
     from alsflow.workflows.why import History, Why
 
     with execute.exclusively(settings, locks), execute.logged(execute.log_file(settings)):
+        logger.info("may use %s; the run uses %d processes, %d MB, %d threads each",
+                    limits().text, settings.nprocs, settings.mem_mb,
+                    settings.omp_nthreads)  # fmt: skip
+        at_once = settings.slurm.max_jobs if settings.plugin == "slurm" else settings.nprocs
         reasons = Why(History.read(settings))
-        progress = Progress(
-            manifest, settings.nprocs, verbose=verbose, why=reasons.of if why else None
-        )
+        progress = Progress(manifest, at_once, verbose=verbose, why=reasons.of if why else None)
+        sweep(settings, manifest.entries)
         manifest.start()
         try:
             workflow = init()
@@ -248,6 +294,8 @@ def _execute(
                     execute.run(workflow, settings, [manifest, progress], reasons)
         finally:
             manifest.close("the run ended before it")
+        if withdraw is not None:
+            withdraw()
         if report is not None:
             _report(report, manifest)
     return _conclude(settings, manifest, progress.told)
@@ -277,7 +325,7 @@ def _conclude(settings: Settings, manifest: Manifest, told: Collection[Key]) -> 
         if entry.state != "done" and entry.key not in told:
             warn(f"{entry.stream}: {entry.state}: {entry.reason}")
     total = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
-    print(f"alsflow: {total}. See {settings.output_dir / 'status.tsv'}.", file=sys.stderr)
+    warn(f"{total}. See {settings.output_dir / 'status.tsv'}.")
     return manifest.exit_code
 
 
@@ -287,8 +335,16 @@ def _needed(entries: Sequence[Entry]) -> int:
 
 
 def with_threads(settings: Settings, visits: int) -> Settings:
-    """Decide the threads of one process, in the settings and in the environment."""
+    """Decide the threads of one process, in the settings and in the environment.
+
+    What the run was given beyond what this process may use is told.
+    """
     spare = max(1, settings.nprocs // max(1, visits))
+    if settings.plugin == "slurm":
+        spare = 1  # the processors of this machine say nothing of those of the cluster
     settings = replace(settings, omp_nthreads=settings.omp_nthreads or spare)
+    if settings.plugin == "workers":  # jobs of a cluster run elsewhere
+        for warning in exceeded(limits(), settings.nprocs, settings.mem_mb):
+            warn(warning)
     limit_threads(settings.omp_nthreads)  # for the worker processes, which start later
     return settings

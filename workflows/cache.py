@@ -278,10 +278,10 @@ def read_record(node: Any) -> dict[str, Any] | None:
         if not isinstance(content["files"], dict):
             return None
         files = content["files"].items()
-        whole = {os.path.normpath(os.path.join(folder, path)): md5 for path, md5 in files}
+        absolute = {os.path.normpath(os.path.join(folder, path)): md5 for path, md5 in files}
         gone = content.get("removed", {}).items()
         sizes = {os.path.normpath(os.path.join(folder, path)): size for path, size in gone}
-        return content | {"files": whole, "removed": sizes}
+        return content | {"files": absolute, "removed": sizes}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

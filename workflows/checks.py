@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -18,12 +21,14 @@ from alsflow.workflows.participant import INSTEAD, queries_of
 from alsflow.workflows.settings import Settings
 
 ERRORS_SHOWN = 10
+RESULTS = ("alsflow_wf", "group_wf")  # folders of old results in a working directory
 SYMBOLS = {"not-run": "will run", "absent": "missing", "refused": "refused"}
 
 
 def warn(text: str) -> None:
     """One sentence on standard error."""
-    print(f"alsflow: {text}", file=sys.stderr)
+    with suppress(OSError):  # nobody may be listening any more
+        print(f"alsflow: {text}", file=sys.stderr, flush=True)
 
 
 def check_output_place(settings: Settings) -> None:
@@ -49,6 +54,31 @@ def check_output_place(settings: Settings) -> None:
                 exits.CANNOT_CREATE,
                 f"The output folder {output_dir} is a raw dataset; choose another one.",
             )
+
+
+def check_work_place(settings: Settings) -> None:
+    """Refuse old results in the working directory that a stranger may have put there.
+
+    Results are unpickled, and a pickle can run any program as whoever reads it. What counts is a
+    folder of somebody else in which everybody may write, such as ``/tmp`` itself: there, whatever
+    is not our own may be anybody's.
+    """
+    work_dir, us = settings.work_dir, os.geteuid()
+    try:
+        status = work_dir.stat()
+        if status.st_uid == us or not status.st_mode & stat.S_IWOTH:
+            return
+        strange = [path for path in sorted(work_dir.iterdir()) if path.lstat().st_uid != us]
+    except OSError:  # not there, or not to be read: said when it is made
+        return
+    found = [path for path in strange if path.name in RESULTS]
+    if found:
+        raise StopRunError(
+            exits.CANNOT_CREATE,
+            f"Everybody may write into the working directory {work_dir}, and its {found[0].name} "
+            "is somebody else's; reading it could run their programs in your name. Give "
+            "--work-dir a folder of your own.",
+        )
 
 
 def validate(settings: Settings, participants: Sequence[str], datatypes: Sequence[str]) -> None:

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from nipype.pipeline.engine import Workflow
 
-from alsflow.workflows import exits
+from alsflow.workflows import exits, slurm_jobs
 from alsflow.workflows.cache import FileHashes, locked, remembered
 from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
-from alsflow.workflows.scheduler import Watcher
+from alsflow.workflows.resource_log import ResourceLog
+from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.settings import Settings, as_toml
 from alsflow.workflows.stored import portable
+from alsflow.workflows.watcher import Watcher
 from alsflow.workflows.why import ForecastPlugin, History, Why, described
 
 HASHES = "file_hashes.json"
@@ -57,22 +59,38 @@ def run(
     work_dir = _configured(workflow, settings)
     hashes = FileHashes(work_dir / HASHES)
     why = why or Why(History.read(settings))
-    plugin = WorkersPlugin(
-        processes=settings.nprocs,
-        memory_gb=settings.mem_mb / MB_PER_GB,
-        hashes=hashes,
-        watchers=[why, *watchers],
-        log_file=str(log_file(settings)),
-        folder=str(work_dir),
-        stop_on_first_crash=settings.stop_on_first_crash,
-    )
+    used = ResourceLog(log_file(settings).parent)
+    told = (why, *watchers, used)
+    plugin = _plugin(settings, hashes, told)
     plugin.explain = why.due
+    _settle(workflow, settings, told)
     plugin.keeper = Keeper(settings.keep_work)
     with remembered(hashes), portable(work_dir):
         try:
             workflow.run(plugin=plugin)
         finally:
             hashes.save()
+            used.write()
+
+
+def _plugin(settings: Settings, hashes: FileHashes, watchers: Iterable[Watcher]) -> GraphScheduler:
+    """Where nodes are computed: in processes of this machine, or as jobs of a cluster."""
+    work_dir = settings.work_dir.resolve()
+    if settings.plugin == "slurm":
+        from alsflow.workflows.slurm_plugin import Place, SlurmPlugin
+
+        read = (settings.bids_dir.resolve(), *(p.resolve() for p in settings.derivatives.values()))
+        place = Place(work_dir, (settings.output_dir.resolve(),), read)
+        return SlurmPlugin(settings.slurm, place, hashes, watchers, settings.stop_on_first_crash)
+    return WorkersPlugin(
+        processes=settings.nprocs,
+        memory_gb=settings.mem_mb / MB_PER_GB,
+        hashes=hashes,
+        watchers=watchers,
+        log_file=str(log_file(settings)),
+        folder=str(work_dir),
+        stop_on_first_crash=settings.stop_on_first_crash,
+    )
 
 
 def explained(workflow: Workflow, settings: Settings) -> str:
@@ -91,6 +109,20 @@ def _configured(workflow: Workflow, settings: Settings) -> Path:
     workflow.base_dir = str(work_dir)
     workflow.config["execution"].update(EXECUTION)
     return work_dir
+
+
+def _settle(workflow: Workflow, settings: Settings, watchers: Iterable[Watcher]) -> None:
+    """Let jobs end that an earlier run has left on a cluster, wherever this one computes."""
+    work_dir = settings.work_dir.resolve()
+    if not (work_dir / slurm_jobs.FOLDER / slurm_jobs.ACTIVE).exists():
+        return
+    names = [f"{workflow.name}.{name}" for name in workflow.list_node_names()]
+
+    def say(text: str) -> None:
+        for watcher in watchers:
+            watcher.said(text)
+
+    slurm_jobs.settle(work_dir, set(map(slurm_jobs.person_of, names)), settings.slurm.poll, say)
 
 
 def run_name(settings: Settings) -> str:

@@ -39,6 +39,7 @@ from alsflow.workflows.settings import KeepWork
 logger = logging.getLogger("alsflow")
 
 LARGE = 1_000_000  # bytes; smaller files are not worth a second thought
+BOOKS = ("_", "result_")  # how the names of files begin that Nipype and `cache` keep
 NAMING = (IdentityInterface, Merge, Select, Split)  # name files that they do not read
 
 
@@ -106,21 +107,27 @@ class Keeper:
         for node in graph:
             self._visits[_visit(node)].append(node)
         self._unfinished = {visit: len(nodes) for visit, nodes in self._visits.items()}
+        self._computed: dict[str, set[Any]] = defaultdict(set)  # nodes by visit, in this run
         self._users: dict[str, set[Any]] = {}  # of large files: the nodes that read them
         self._watched: dict[Any, set[str]] = defaultdict(set)  # large files made or read by a node
 
     # -- what goes
 
-    def finished(self, node: Any) -> list[Any]:
+    def finished(self, node: Any, cached: bool = False) -> list[Any]:
         """Remove what nobody waits for now; the nodes whose inputs are other than they were."""
         self._done.add(node)
+        if not cached:
+            self._computed[_visit(node)].add(node)
         self._unfinished[_visit(node)] -= 1
         changed = self._compare(node)
         if self._choice != "all":
             self._watch(node)
             for path in self._due(node):
-                if self._users[path] <= self._done and _is_large(path):
+                users = self._users[path]
+                if users <= self._done and users.isdisjoint(changed) and _is_large(path):
                     self._remove(path)
+            if self._choice == "none" or self._may_be_cleared(node):
+                self._remove_scratch(_visit(node))
         return changed
 
     def failed(self, node: Any) -> None:
@@ -132,10 +139,14 @@ class Keeper:
         """Files that may have become superfluous with the end of `node`."""
         if self._choice == "none":
             return list(self._watched.get(node, ()))
-        visit = _visit(node)
-        if self._unfinished[visit]:  # a step that failed is never finished
+        if not self._may_be_cleared(node):
             return []
-        return [path for maker in self._visits[visit] for path in self._watched.get(maker, ())]
+        makers = self._visits[_visit(node)]
+        return [path for maker in makers for path in self._watched.get(maker, ())]
+
+    def _may_be_cleared(self, node: Any) -> bool:
+        """Whether the visit of `node` has succeeded: a step that failed is never finished."""
+        return not self._unfinished[_visit(node)]
 
     def _watch(self, node: Any) -> None:
         """Note the large files that `node` names among its outputs, and who reads them."""
@@ -180,6 +191,17 @@ class Keeper:
         self.freed += size
         logger.info("%s removed to save space", path)
 
+    def _remove_scratch(self, visit: str) -> None:
+        """Delete large files that programs left in the folders of steps and are no outputs."""
+        for node in self._computed.pop(visit, ()):
+            content, folder = read_record(node), Path(node.output_dir())
+            for path in folder.rglob("*") if content else ():
+                ours = path.name.startswith(BOOKS)
+                if not ours and str(path) not in content["files"] and _is_large(str(path)):
+                    self.freed += path.stat().st_size
+                    path.unlink()
+                    logger.info("%s deleted: no output", path)
+
     # -- what comes back
 
     def reopen(self, node: Any, forget: bool) -> None:
@@ -202,28 +224,27 @@ class Keeper:
 
     def is_hopeless(self, node: Any) -> bool:
         """Whether `node` needs what could not be made again."""
-        if not self._lost:
-            return False
-        return not self._lost.isdisjoint(self._graph.predecessors(node)) or (
-            not self._again.keys() & set(self._graph.predecessors(node))
-            and bool(self._lost & self._made_inputs(node))
-        )
+        return bool(self._lost) and not self._lost.isdisjoint(self._sources(node))
 
     def must_wait(self, node: Any, running: Collection[Any]) -> bool:
         """Whether files that `node` reads are being written, or that it writes are being read."""
         if not self._again:
             return False
-        if self._again.keys() & set(self._graph.predecessors(node)):
-            return True
-        if self._again.keys() & self._made_inputs(node):
+        if not self._again.keys().isdisjoint(self._sources(node)):
             reset(node)
             return True
-        return node in self._again and any(node in self._made_inputs(busy) for busy in running)
+        return node in self._again and any(node in self._sources(busy) for busy in running)
 
-    def _made_inputs(self, node: Any) -> set[Any]:
-        """Nodes in whose folders the inputs of `node` lie."""
-        node._get_inputs()
-        return {self._maker(path) for path in files_read(node)} - {None}
+    def _sources(self, node: Any) -> set[Any]:
+        """Nodes whose files `node` may read, also those that others merely name to it.
+
+        Its inputs cannot be asked: Nipype refuses to set those that are being made again.
+        """
+        found = set(self._graph.predecessors(node))
+        for source in list(found):
+            content = read_record(source)
+            found |= {self._maker(path) for path in content["files"]} if content else set()
+        return found - {None}
 
     def lacking(self, node: Any) -> set[Any]:
         """Nodes that must be made again before `node` starts; other files are brought back."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ from alsflow.workflows import exits
 from alsflow.workflows.cache import exclusive, write_text
 from alsflow.workflows.machine import free_mb, free_space
 from alsflow.workflows.settings import Settings
+from alsflow.workflows.watcher import Watcher
 
 State = Literal["done", "flagged", "refused", "failed", "absent", "not-run"]
 Key = tuple[str, str | None, str]
@@ -25,6 +27,10 @@ REPORT: Key = ("", None, "report")  # the report pages of a run, when they could
 ERROR_LINE = r"[\w.]*(Error|Exception|Exit|Interrupt)\b"
 REFUSALS = "(?:BadInputError|LCModelError)"  # exceptions by which nodes refuse data
 DISK_SENTENCE = "A disk was full"
+FILES_SENTENCE = (
+    "Too many files were open; raise the limit (ulimit -n 4096) or give fewer --nprocs, and run "
+    "again, finished steps are kept."
+)
 TIGHT_MB = 1.0  # with less left, a failure has most likely to do with it
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STATUS, MANIFEST, ERRORS, CRASH = "status.tsv", "manifest.json", "errors.tsv", "crash"
@@ -100,6 +106,9 @@ def cause_of(text: str, folders: Sequence[Path] = ()) -> tuple[State, str]:
     ('refused', 'T1w is 2-D.')
     """
     text = textwrap.dedent(text).rstrip()
+    died = text.rpartition("\n")[2].strip().partition("WorkerDiedError: ")[2]
+    if died:  # whatever is told before it
+        return "failed", died
     refused = re.findall(rf"^\s*(?:[\w.]*\.)?{REFUSALS}: (.*(?:\n(?!\s*$).*)*)", text, re.M)
     if refused:
         return "refused", " ".join(refused[-1].split())
@@ -108,12 +117,14 @@ def cause_of(text: str, folders: Sequence[Path] = ()) -> tuple[State, str]:
         line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit|Interrupt)\b", line)
     ]
     last = (errors or lines or ["no message"])[-1]
-    for kind in ("MissingProgramError", "WorkerDiedError"):
+    for kind in ("MissingProgramError", "ProgramKilledError"):
         if f"{kind}: " in last:
             return "failed", last.partition(f"{kind}: ")[2]
     codes = "|".join(map(str, DISK_FULL))
     if re.search(rf"\[Errno ({codes})\]", text):
         return "failed", disk_sentence(text, folders)
+    if re.search(rf"\[Errno ({errno.EMFILE}|{errno.ENFILE})\]", text):
+        return "failed", FILES_SENTENCE
     return "failed", last
 
 
@@ -132,7 +143,7 @@ def disk_sentence(text: str, folders: Sequence[Path]) -> str:
 # ---------------------------------------------------------------------------- the manifest
 
 
-class Manifest:
+class Manifest(Watcher):
     """Follows the nodes, and keeps ``status.tsv``, ``manifest.json`` and ``errors.tsv`` true.
 
     The files may be shared with other runs on other people: rows of the entries of this run are
@@ -164,6 +175,7 @@ class Manifest:
         self._requested = requested
         self._version = version
         self._open: dict[Key, int] = {}
+        self._told: set[Path] = set()  # damaged files that were named
         self._by_name = {
             (f"{Visit(e.participant, e.session).name}_wf", f"{e.stream}_wf"): e for e in entries
         }
@@ -189,12 +201,6 @@ class Manifest:
             key = self.entry_of(node).key
             self._open[key] = self._open.get(key, 0) + 1
         self.write()
-
-    def started(self, node: Any) -> None:
-        """Nothing to note."""
-
-    def retried(self, node: Any, text: str) -> None:
-        """Nothing to note: the step may yet succeed."""
 
     def reopened(self, node: Any, reason: str) -> None:
         """Count one more."""
@@ -225,9 +231,6 @@ class Manifest:
         if entry.state != "failed":
             entry.state, entry.reason = state, f"{entry.prefix}, step {step}: {cause}"
         self.write()
-
-    def waiting(self) -> None:
-        """Nothing to note."""
 
     def entry_of(self, node: Any) -> Entry:
         """Entry to which a node belongs, from the names of the workflows around it."""
@@ -317,19 +320,45 @@ class Manifest:
         ours = {tuple(_ids(key)) for key in self._keys()}
         old: list[list[str]] = []
         if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()[1:]
-            old = [line.split("\t") for line in lines]
+            old = self._rows(path, columns)
         kept = [row for row in old if len(row) == len(columns) and tuple(row[:3]) not in ours]
         table = [columns, *sorted(kept + [[_cell(value) for value in row] for row in rows])]
         write_text(path, "".join("\t".join(row) + "\n" for row in table))
+
+    def _rows(self, path: Path, columns: Sequence[str]) -> list[list[str]]:
+        """Rows of a table that this program has written; without those that are damaged."""
+        try:
+            head, *lines = path.read_bytes().decode("utf-8").split("\n")
+        except UnicodeDecodeError:
+            self._damaged(path)
+            return []
+        rows = [line.split("\t") for line in lines if line]
+        whole = [row for row in rows if len(row) == len(columns)]
+        if head.split("\t") != list(columns) or lines[-1:] != [""] or len(whole) != len(rows):
+            self._damaged(path)
+        return whole
+
+    def _damaged(self, path: Path) -> None:
+        """Say once that what other runs have left cannot be read."""
+        if path not in self._told:
+            self._told.add(path)
+            print(
+                f"alsflow: {path} is damaged and what it said of others may be lost; run them "
+                "again, which takes little where nothing has changed.",
+                file=sys.stderr,
+            )
 
     def _write_manifest(self) -> None:
         path = self.output_dir / MANIFEST
         ours = self._keys()
         kept: list[dict] = []
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        try:
             old = json.loads(path.read_text(encoding="utf-8"))["entries"]
             kept = [e for e in old if (e["participant"], e["session"], e["stream"]) not in ours]
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError):
+            self._damaged(path)
         entries = kept + [asdict(entry) for entry in self.entries]
         entries.sort(key=lambda e: (e["participant"], e["session"] or "", e["stream"]))
         content = {"generated_by": f"alsflow {self._version}", "entries": entries}

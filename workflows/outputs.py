@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -18,6 +19,7 @@ from alsflow.interfaces.dwi_plan import DwiPlan, plan_dwi
 from alsflow.interfaces.func_plan import FuncPlan, choose_runs, plan_func
 from alsflow.interfaces.mrs_plan import MrsPlan, plan_mrs
 from alsflow.interfaces.template import SPACE
+from alsflow.interfaces.whole import remove
 from alsflow.workflows.settings import Settings
 
 
@@ -130,6 +132,17 @@ def requested(visit: Visit, stream: str, settings: Settings) -> dict[str, Path]:
         for key, entry in wanted(stream, visit, settings).items()
         if not entry.get("optional")
     }
+
+
+def withdraw(visit: Visit, stream: str, settings: Settings) -> None:
+    """Remove what any run has left of a stream of a visit, whatever its settings were."""
+    # only names of the visit itself are sure: a refused series may have none
+    known = defaultdict(lambda: "*", folder=visit.folder, prefix=visit.prefix)
+    known["series"] = f"{visit.prefix}_task-*"
+    for entry in declared()[stream].values():
+        for path in settings.output_dir.glob(entry["path"].format_map(known)):
+            remove(path)
+            remove(path.with_name(path.name.partition(".")[0] + ".json"))
 
 
 def sidecar(entry: dict[str, Any], known: dict[str, Any], sources: Sequence[str]) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console, Group
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alsflow.workflows.manifest import Key, Manifest, cause_of
+from alsflow.workflows.watcher import Watcher
 
 PLAIN_INTERVAL = 30.0  # s between two plain lines while nothing ends
 SHOWN_RUNNING = 6  # steps named in the table
@@ -21,7 +23,7 @@ SHOWN_REPAIRED = 5  # reasons named unless all are asked for
 BAR = 40  # characters
 
 
-class Progress:
+class Progress(Watcher):
     """Watcher that shows what is going on.
 
     Parameters
@@ -129,6 +131,10 @@ class Progress:
         self._tell_streams()
         self._refresh()
 
+    def said(self, text: str) -> None:
+        """Something about the run as a whole, such as why jobs wait in the queue."""
+        self._say(text)
+
     def waiting(self) -> None:
         """Show that the run is alive."""
         if self._live is None and time.monotonic() - self._last_line > PLAIN_INTERVAL:
@@ -155,7 +161,7 @@ class Progress:
         if self._failed:
             text += f", {self._failed} failed"
         left = self.time_left()
-        return text + (f", about {_clock(left)} left" if left is not None else "")
+        return text + (f", about {clock(left)} left" if left is not None else "")
 
     def time_left(self) -> float | None:
         """Seconds until the end, from what steps of the same name took; None if unknown."""
@@ -185,7 +191,8 @@ class Progress:
 
     def _say(self, text: str) -> None:
         self._last_line = time.monotonic()
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError, SystemExit):  # Rich ends the program when nobody listens any more
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _refresh(self) -> None:
         if self._live is not None:
@@ -195,7 +202,7 @@ class Progress:
         rows = Table.grid(padding=(0, 2))
         now = time.monotonic()
         for node, start in list(self._running.items())[:SHOWN_RUNNING]:
-            rows.add_row(Text(_short(node)), Text(_clock(now - start)))
+            rows.add_row(Text(_short(node)), Text(clock(now - start)))
         more = len(self._running) - SHOWN_RUNNING
         if more > 0:
             rows.add_row(Text(f"and {more} more"))
@@ -209,10 +216,10 @@ def _short(node: Any) -> str:
     return " ".join(part.removesuffix("_wf") for part in node.fullname.split(".")[1:])
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Duration for people.
 
-    >>> _clock(42), _clock(125), _clock(7300)
+    >>> clock(42), clock(125), clock(7300)
     ('42 s', '2 min', '2 h 2 min')
     """
     if seconds < 90:

@@ -26,6 +26,7 @@ from alsflow.workflows.settings import Settings
 
 Sizes = Mapping[str, float]
 BASE = "base"  # what is needed whatever the input
+MB_PER_GB = 1000
 STREAM_WORKFLOWS = ("anat_wf", "mrs_wf", "dwi_wf", "func_wf", "group_wf")
 
 
@@ -85,7 +86,8 @@ def rows() -> dict[str, Row]:
 @cache
 def light() -> Row:
     """Row of all other steps."""
-    return Row(**table()["light"])
+    entry = table()["light"]
+    return Row(entry["memory"], entry["minutes"])
 
 
 def row_of(step: str) -> Row:

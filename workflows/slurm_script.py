@@ -164,6 +164,7 @@ def in_container(
     places = [f"{folder}:{folder}" for folder in folders]
     places += [f"{path}:{path}:ro" for path in dict.fromkeys(map(str, read_only))
                if path not in folders]  # fmt: skip
+    places.sort(key=lambda place: place.count("/"))  # or a folder would hide one inside it
     places += slurm.binds
     variables = [f"{name}={value}" for name, value in (environment or {}).items()]
     if slurm.runtime in ("apptainer", "singularity"):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 SELF = Path("/proc/self")
 INTERVAL = 0.05  # s between two looks at the programs that a step has started
-KEPT_MB = 150.0  # memory that a worker may hold on to between two steps
+KEPT_MB = 50.0  # what a worker may hold on to beyond what it cannot give back
 KB_PER_MB = 1000 / 1.024
 
 
@@ -32,10 +32,13 @@ class Usage:
         Highest memory at one time, MB (10^6 bytes); 0 where the system does not tell.
     cpu_seconds : float
         Processor time, of programs that have ended too.
+    threads : int
+        Most threads at one time that computed: those of libraries and of programs, and one more.
     """
 
     peak_mb: float = 0.0
     cpu_seconds: float = 0.0
+    threads: int = 1
 
 
 class Meter:
@@ -57,7 +60,6 @@ class Meter:
 
     def __enter__(self) -> Meter:
         self._cpu = _cpu_seconds()
-        self._before_mb = status_mb("self", "VmRSS")
         self._resettable = _reset_peak()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -69,24 +71,40 @@ class Meter:
         own = status_mb("self", "VmHWM" if self._resettable else "VmRSS")
         self.usage.peak_mb = round(max(own, self._seen_mb), 1)
         self.usage.cpu_seconds = round(_cpu_seconds() - self._cpu, 2)
-        if status_mb("self", "VmRSS") > self._before_mb + KEPT_MB:
-            give_back()
 
     def _watch(self) -> None:
         """Note the highest sum of this process and of what it has started."""
         while not self._end.wait(self._interval):
-            below = sum(status_mb(pid, "VmHWM") for pid in programs_below(os.getpid()))
+            programs = list(programs_below(os.getpid()))
+            below = sum(status_mb(pid, "VmHWM") for pid in programs)
             if below or not self._resettable:
                 self._seen_mb = max(self._seen_mb, status_mb("self", "VmRSS") + below)
+            own = threads_of("self") - threading.active_count() + 1  # Python's own only wait
+            self.usage.threads = max(self.usage.threads, own, *map(threads_of, programs))
+
+
+def in_use_mb(pid: int) -> float:
+    """Highest memory of a process since it was set back, and of what it has started, MB."""
+    return status_mb(pid, "VmHWM") + sum(status_mb(k, "VmHWM") for k in programs_below(pid))
 
 
 def status_mb(pid: int | str, name: str) -> float:
-    """One entry of /proc/PID/status in MB; 0 where there is none."""
+    """One size in /proc/PID/status, MB; 0 where there is none."""
+    return _status(pid, name) / KB_PER_MB
+
+
+def threads_of(pid: int | str) -> int:
+    """Threads of a process; 0 where there is none."""
+    return _status(pid, "Threads")
+
+
+def _status(pid: int | str, name: str) -> int:
     with suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+        for line in text.splitlines():
             if line.startswith(f"{name}:"):
-                return int(line.split()[1]) / KB_PER_MB
-    return 0.0
+                return int(line.split()[1])
+    return 0
 
 
 def programs_below(pid: int) -> Iterator[int]:
@@ -131,8 +149,22 @@ def _cpu_seconds() -> float:
     return sum(entry.ru_utime + entry.ru_stime for entry in used)
 
 
-def give_back() -> None:
-    """Return memory that is no longer needed to the system, for the steps of other workers."""
+def give_back(floor_mb: float) -> float:
+    """Return memory that is no longer needed to the system, for the steps of other workers.
+
+    Parameters
+    ----------
+    floor_mb : float
+        What was left the last time, MB: libraries and their compiled code.
+
+    Returns
+    -------
+    float
+        What is left now, if there was enough to return to look.
+    """
+    if status_mb("self", "VmRSS") <= floor_mb + KEPT_MB:
+        return floor_mb
     gc.collect()
     with suppress(OSError, AttributeError):  # not every C library has it
         ctypes.CDLL(None).malloc_trim(0)
+    return status_mb("self", "VmRSS")

@@ -25,8 +25,8 @@ from nipype.pipeline.plugins.base import PluginBase
 
 from alsflow.workflows.cache import FileHashes, distrust, exclusive, read_record, write_text
 from alsflow.workflows.keep import Keeper
-from alsflow.workflows.scheduler import Watcher
 from alsflow.workflows.settings import Settings
+from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
 
@@ -229,7 +229,7 @@ def _differences(node: Any, name: str, old: Any, new: Any, history: History) -> 
         return ["the code of the step changed" + f" ({_listed(modules)})" * bool(modules)]
     stream = next((part.removesuffix("_wf") for part in node.fullname.split(".")[2:3]), "")
     leaves = _leaves(name, old, new)
-    return [_leaf_text(path, *pair, stream, history) for path, *pair in leaves]
+    return [_leaf_text(path, was, now, stream, history) for path, was, now in leaves]
 
 
 def _leaves(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:

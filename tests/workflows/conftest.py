@@ -95,6 +95,7 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setitem(participant.TAKES, "dwi", {"anat": ("scaled_file",)})
     outputs = types.ModuleType("alsflow.workflows.outputs")
     outputs.requested = toy_streams.requested
+    outputs.withdraw = toy_streams.withdraw
     monkeypatch.setitem(sys.modules, "alsflow.workflows.outputs", outputs)
     report = types.ModuleType("alsflow.workflows.report")
     report.write_reports = lambda settings, visits, manifest: None

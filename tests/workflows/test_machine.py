@@ -204,3 +204,31 @@ def test_kills_for_memory_are_counted(tmp_path, mounts, groups, file):
 
 def test_the_control_groups_of_this_process_are_there():
     assert all(folder.is_dir() for folder in control_groups())
+
+
+def test_products_of_matrices_do_not_depend_on_the_processor():
+    """OpenBLAS takes other loops on another processor, which the variable stands for here."""
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", SUM, "1"],
+            env={**os.environ, "OPENBLAS_CORETYPE": core},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for core in ("", "Sandybridge", "Nehalem")
+    }
+    assert len(digests) == 1
+
+
+def test_an_older_processor_is_not_asked_for_what_it_cannot_do(tmp_path, monkeypatch):
+    file = tmp_path / "cpuinfo"
+    file.write_text("model name\t: old\nflags\t\t: fpu avx sse2\n")
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    for path in (file, tmp_path / "absent"):
+        monkeypatch.setattr(machine, "CPU_INFO", path)
+        limit_threads(1)
+        assert "OPENBLAS_CORETYPE" not in os.environ
+    file.write_text("flags\t\t: fpu avx avx2 fma\n")
+    monkeypatch.setattr(machine, "CPU_INFO", file)
+    limit_threads(1)
+    assert os.environ["OPENBLAS_CORETYPE"] == "Haswell"

@@ -11,7 +11,7 @@ import paper_people
 import pytest
 from paper_people import add_person, make_dataset, name_of, ran, run, stand_in
 
-from alsflow.interfaces import base, code
+from alsflow.interfaces import base, code, dwi_prep
 
 PERSON = "01"
 
@@ -197,8 +197,7 @@ def test_code_reruns_the_steps_that_reach_it(study, tmp_path, monkeypatch, modul
 
 def test_an_interface_that_others_take_functions_of(study, tmp_path, monkeypatch):
     """`write_gradients` serves two interfaces, and none of the others of its module."""
-    spec = importlib.util.find_spec("alsflow.interfaces.dwi_prep")
-    assert "def write_gradients(" in open(spec.origin, encoding="utf-8").read()
+    assert callable(dwi_prep.write_gradients)
     with monkeypatch.context() as patch:
         upgraded(patch, tmp_path, "alsflow.interfaces.dwi_prep",
                  "\n\ndef write_gradients(*given):\n    return None\n")  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -135,7 +136,8 @@ def _ends(path: Path, end: bytes) -> None:
 def _read_image(path: Path) -> None:
     content = gzip.decompress(path.read_bytes())  # the checksum too
     image = nib.load(path)
-    size = int(image.header["vox_offset"]) + image.get_data_dtype().itemsize * image.size  # type: ignore[attr-defined]
+    voxels = image.get_data_dtype().itemsize * math.prod(image.shape)
+    size = int(image.header["vox_offset"]) + voxels
     if len(content) < size:
         raise ValueError(f"{len(content)} bytes of {size}")
 

@@ -12,6 +12,7 @@ if __name__ == "__main__":
     participant.STREAMS["anat"] = toy_streams.init_toy_wf
     outputs = types.ModuleType("alsflow.workflows.outputs")
     outputs.requested = toy_streams.requested
+    outputs.withdraw = toy_streams.withdraw
     report = types.ModuleType("alsflow.workflows.report")
     report.write_reports = lambda *arguments: None
     sys.modules[outputs.__name__], sys.modules[report.__name__] = outputs, report
