@@ -28,6 +28,7 @@ from alsflow.workflows.checks import (
     warn,
     warn_about_participants,
 )
+from alsflow.workflows.clean import clean_work_dir
 from alsflow.workflows.derivatives import prepare_output
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.machine import exceeded, limit_threads, limits
@@ -48,11 +49,17 @@ logger = logging.getLogger("alsflow")
 
 
 def run(
-    settings: Settings, dry_run: bool = False, verbose: bool = False, why: bool = False
+    settings: Settings,
+    dry_run: bool = False,
+    verbose: bool = False,
+    why: bool = False,
+    clean: bool = False,
 ) -> int:
     """Run one analysis level; returns the exit code."""
     with in_words(settings):
         check_places(settings)
+        if clean and not dry_run:
+            clean_work_dir(settings)
         if settings.analysis_level == "group":
             return run_group(settings, dry_run, why)
         return run_participants(settings, dry_run, verbose, why)
