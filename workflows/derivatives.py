@@ -95,6 +95,8 @@ def _as_who() -> str:
     """In a container, the most frequent reason why a folder cannot be written."""
     if not container():
         return ""
+    if container().get("Type") == "podman":
+        return ", and run the container as yourself (--userns=keep-id)"
     return ', and run the container as yourself (--user "$(id -u):$(id -g)")'
 
 

@@ -268,6 +268,26 @@ class Keeper:
             makers.add(maker)
         return makers
 
+    def is_at_hand(self, path: str, was: Removed) -> bool:
+        """Whether the file that a placeholder stands for could be had from the derivatives."""
+        for source in self._copies(_visit(self._maker(path)) if self._maker(path) else ""):
+            packed = source.endswith(".gz") and not path.endswith(".gz")
+            with suppress(OSError, EOFError, gzip.BadGzipFile):
+                if _size(source, packed) == was.size and _md5_inside(source, packed) == was.md5:
+                    return True
+        return False
+
+    def makers(self, node: Any) -> set[Any]:
+        """Nodes that `lacking` would name, were it asked now; nothing is brought back."""
+        if isinstance(node.interface, NAMING):
+            return set()
+        found = ((path, removed(path)) for path in files_read(node))
+        return {
+            self._maker(path)
+            for path, was in found
+            if was is not None and not self.is_at_hand(path, was)
+        } - {None}
+
     def _taken_back(self, path: str, was: Removed) -> bool:
         """Whether the file could be had from the derivatives."""
         maker = self._maker(path)
@@ -355,6 +375,14 @@ def _size(path: str, packed: bool) -> int:
     with open(path, "rb") as stream:
         stream.seek(-4, os.SEEK_END)
         return int.from_bytes(stream.read(4), "little")
+
+
+def _md5_inside(path: str, packed: bool) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _copy(source: str, packed: bool, target: Path, was: Removed) -> bool:

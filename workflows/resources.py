@@ -42,11 +42,14 @@ class Need:
         How long it takes on one processor of a server.
     processes : int
         Processors that it keeps busy.
+    threads : bool
+        Its library starts threads as it likes, and has to be held to these processors.
     """
 
     memory_gb: float
     minutes: float
     processes: int = 1
+    threads: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Row:
             round(_sum(self.memory, sizes), 3),
             round(_sum(self.minutes, sizes), 3),
             max(1, threads) if self.threads else 1,
+            self.threads,
         )
 
 

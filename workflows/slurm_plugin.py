@@ -20,17 +20,19 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+import networkx as nx
 from nipype.pipeline.plugins.slurm import SLURMPlugin
 
 from alsflow.interfaces import slurm
 from alsflow.workflows import batch, exits
-from alsflow.workflows.cache import FileHashes, read_record, removed
+from alsflow.workflows.cache import FileHashes, read_record, remembered, removed
 from alsflow.workflows.resources import expected
 from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.settings import SlurmSettings
 from alsflow.workflows.slurm_batch import SCRIPT, Batch, Place, Writer, pack
 from alsflow.workflows.slurm_groups import bundles
 from alsflow.workflows.slurm_jobs import ActiveJobs, Entry, cancel, person_of, settle
+from alsflow.workflows.stored import portable
 from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
@@ -95,6 +97,11 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         self._silent = False
         self._told_reasons: set[str] = set()
 
+    def run(self, graph: nx.DiGraph, config: dict, updatehash: bool = False) -> None:
+        """Compute every node whose result is not there; jobs and driver store them alike."""
+        with remembered(self._hashes), portable(self._place.work_dir):
+            super().run(graph, config, updatehash)
+
     # -- what the scheduler asks
 
     def _prepare(self, order: list[Any]) -> None:
@@ -137,7 +144,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         """Sleep until the next question to the queue is due, then take over what has ended."""
         if self._end and not self._sent:
             raise exits.StopRunError(exits.FAILED, self._end)
-        if not self._sent and not self._unsent:
+        if not self._sent and not self._unsent and not (self._ready and self._leaving):
             return
         due = time.monotonic() + self._slurm.poll
         while (left := due - time.monotonic()) > 0:

@@ -23,7 +23,8 @@ import networkx as nx
 from nipype.pipeline.engine.utils import topological_sort
 from nipype.pipeline.plugins.base import PluginBase
 
-from alsflow.workflows.cache import FileHashes, distrust, exclusive, write_text
+from alsflow.workflows.cache import FileHashes, distrust, exclusive, read_record, write_text
+from alsflow.workflows.keep import Keeper
 from alsflow.workflows.settings import Settings
 from alsflow.workflows.watcher import Watcher
 
@@ -42,8 +43,8 @@ NAMED = 3  # steps, people or modules named before the rest is counted
 # Settings on which no result depends, or only as far as they choose people and files.
 NO_MATTER = (
     "bids_dir", "analysis_level", "work_dir", "participant_label", "session_label",
-    "bids_filters", "nprocs", "omp_nthreads", "mem_mb", "plugin", "keep_work", "slurm", "profile",
-    "skip_bids_validation", "stop_on_first_crash",
+    "bids_filters", "streams_found", "nprocs", "omp_nthreads", "mem_mb", "plugin", "keep_work",
+    "slurm", "profile", "skip_bids_validation", "stop_on_first_crash", "checked_by",
 )  # fmt: skip
 
 Inputs = dict[str, Any]
@@ -160,16 +161,23 @@ def _present_inputs(node: Any, without: Collection[str]) -> tuple[Inputs, bool]:
     Of a node that waits for others nobody can tell: then it is False.
     """
     if without:
-        sources = node.input_source
-        node.input_source = {key: sources[key] for key in sources if key not in without}
-        node._get_inputs()
-        node.input_source = sources
+        _set_inputs(node, without)
         hashed, _ = node.inputs.get_hashval(hash_method="content")
         stands = False
     else:
         hashed, value = node._get_hashval()
         stands = (Path(node.output_dir()) / f"_0x{value}.json").exists()
     return dict(json.loads(json.dumps(hashed, default=str))), stands
+
+
+def _set_inputs(node: Any, without: Collection[str]) -> None:
+    """Give a node the results of the steps before it, but some."""
+    sources = node.input_source
+    node.input_source = {key: sources[key] for key in sources if key not in without}
+    try:
+        node._get_inputs()
+    finally:
+        node.input_source = sources
 
 
 def reasons(
@@ -323,8 +331,13 @@ class Why(Watcher):
 
     def planned(self, nodes: list[Any], repaired: dict[Any, str]) -> None:
         """All nodes are known, and why some have lost their results."""
-        self._repaired = repaired
+        self._repaired = dict(repaired)
         self._history.save(nodes)
+
+    def reopened(self, node: Any, reason: str) -> None:
+        """`node`, which had finished, is looked at once more."""
+        self._repaired[node] = reason
+        self._texts.pop(node, None)
 
     def due(self, node: Any) -> str:
         """Why `node`, whose inputs are known, is going to be computed."""
@@ -351,7 +364,10 @@ class Forecast:
 
     nodes: list[Any] = field(default_factory=list)
     causes: dict[Any, list[str]] = field(default_factory=dict)  # these run
-    follow: dict[Any, set[Any]] = field(default_factory=dict)  # these may: the causes of each
+    # these run if the result of one before them differs, and these if others need files of theirs
+    # that were removed to save space: the causes of each
+    follow: dict[Any, set[Any]] = field(default_factory=dict)
+    again: dict[Any, set[Any]] = field(default_factory=dict)
 
 
 def forecast(graph: nx.DiGraph, hashes: FileHashes, history: History) -> Forecast:
@@ -369,10 +385,12 @@ def forecast(graph: nx.DiGraph, hashes: FileHashes, history: History) -> Forecas
     """
     found = Forecast(topological_sort(graph, depth_first=True)[0])
     for node in found.nodes:
-        open_steps = {step for step in graph.predecessors(node) if step in found.causes
-                      or step in found.follow}  # fmt: skip
-        without = {field for step in open_steps for _, field in graph[step][node]["connect"]}
-        distrusted = distrust(node, hashes)
+        before = list(graph.predecessors(node))
+        open_steps = {step for step in before if step in found.causes or step in found.follow}
+        unknown = open_steps | {step for step in before if _lost_placeholders(step)}
+        without = {field for step in unknown for _, field in graph[step][node]["connect"]}
+        distrusted = distrust(node, hashes, mend=False)
+        _set_inputs(node, without)
         why = reasons(node, history, distrusted, without)
         if why:
             found.causes[node] = why
@@ -380,7 +398,29 @@ def forecast(graph: nx.DiGraph, hashes: FileHashes, history: History) -> Forecas
             found.follow[node] = {
                 cause for step in open_steps for cause in found.follow.get(step, {step})
             }
+    _add_makers(graph, found)
     return found
+
+
+def _lost_placeholders(node: Any) -> bool:
+    """Whether outputs that were removed to save space are not even there as placeholders.
+
+    A run puts them back first, so that those who take them see no difference.
+    """
+    content = read_record(node) or {}
+    return any(not Path(path).exists() for path in content.get("removed", {}))
+
+
+def _add_makers(graph: nx.DiGraph, found: Forecast) -> None:
+    """Add the steps that make files again which were removed to save space."""
+    keeper = Keeper()
+    keeper.plan(graph)
+    for node in reversed(found.nodes):
+        again = found.again.get(node, set())
+        needs = {node} if node in found.causes else found.follow.get(node, again)
+        for maker in keeper.makers(node) - found.causes.keys() if needs else ():
+            if maker not in found.follow:
+                found.again.setdefault(maker, set()).update(needs)
 
 
 class ForecastPlugin(PluginBase):
@@ -404,9 +444,9 @@ def described(found: Forecast) -> str:
     texts: dict[str, list[str]] = {}
     for person, nodes in people.items():
         texts.setdefault(_of_person(nodes, found), []).append(person)
-    run, may = len(found.causes), len(found.follow)
+    run, may = len(found.causes), len({**found.follow, **found.again})
     total = f"{run} of {len(found.nodes)} steps would run"
-    total += f", and {may} more if what they take differs then" if may else ""
+    total += f", and up to {may} more as described" if may else ""
     return "\n".join(
         [f"{_listed(names)}: {text}" for text, names in texts.items()] + [f"{total}."]
     )
@@ -420,25 +460,35 @@ def _person(node: Any) -> str:
 
 def _of_person(nodes: list[Any], found: Forecast) -> str:
     run = [node for node in nodes if node in found.causes]
-    may = [node for node in nodes if node in found.follow]
-    if not run and not may:
+    if not run:  # nor does anything follow
         return f"nothing to run, {len(nodes)} steps are up to date."
     groups: dict[str, list[Any]] = {}
     for node in run:
         text = "; ".join(found.causes[node])
         groups.setdefault(text, []).append(node)
-    followers = Counter(next(iter(sorted(  # each is counted once, with the first of its causes
-        text for text, members in groups.items() if found.follow[node] & set(members)
-    )), "") for node in may)  # fmt: skip
+    after, before = (_counted(nodes, groups, kind) for kind in (found.follow, found.again))
     lines = [f"{len(run)} of {len(nodes)} steps would run."]
     for text, members in groups.items():
         names = _listed([step_name(node) for node in members])
         line = f"  {names}: {text}"
-        if followers[text]:
-            number = followers[text]
+        if number := after[text]:
             line += f"; and {number} step{'s' * (number > 1)} after it, if the result differs"
+        if number := before[text]:
+            line += f"; for it {number} removed result{'s' * (number > 1)} would be made again"
         lines.append(line)
     return "\n".join(lines)
+
+
+def _counted(
+    nodes: list[Any], groups: Mapping[str, list[Any]], causes: Mapping[Any, set[Any]]
+) -> Counter[str]:
+    """How many nodes run on account of each group, each counted with the first of its causes."""
+    count: Counter[str] = Counter()
+    for node in nodes:
+        count.update(
+            [text for text, members in groups.items() if causes.get(node, set()) & {*members}][:1]
+        )
+    return count
 
 
 def step_name(node: Any) -> str:

@@ -26,6 +26,7 @@ class Cohort:
     def __init__(self, toy, cluster):
         self.toy, self.cluster = toy, cluster
         self.before = len(self.all_jobs())
+        self.drivers = []
 
     def __getattr__(self, name):
         return getattr(self.toy, name)
@@ -50,7 +51,14 @@ class Cohort:
         self.screen = self.toy.root / "screen.txt"
         with self.screen.open("wb") as screen:
             driver = subprocess.Popen(command, stderr=screen, env=environment)
+        self.drivers.append(driver)
         return driver
+
+    def close(self):
+        """End drivers that a failed test has left."""
+        for driver in self.drivers:
+            driver.kill()
+            driver.wait()
 
     def said(self):
         return self.screen.read_text()
@@ -76,7 +84,9 @@ class Cohort:
 @pytest.fixture
 def cohort(toy, cluster, monkeypatch):
     monkeypatch.delenv("LOGNAME", raising=False)  # as in a container
-    return Cohort(toy, cluster)
+    cohort = Cohort(toy, cluster)
+    yield cohort
+    cohort.close()
 
 
 @pytest.fixture
@@ -86,7 +96,9 @@ def lonely_cohort(toy, monkeypatch):
         pytest.skip(problem)
     with Cluster() as cluster:
         monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
-        yield Cohort(toy, cluster)
+        cohort = Cohort(toy, cluster)
+        yield cohort
+        cohort.close()
 
 
 # ---------------------------------------------------------------------------- no faults

@@ -107,6 +107,7 @@ def test_who_cannot_write_in_a_container_is_told_to_be_himself(toy, monkeypatch,
     assert toy.run() == 73
     assert "--user" not in capsys.readouterr().err
     monkeypatch.setattr(derivatives, "vanishes", lambda folder: False)
-    monkeypatch.setenv(container.TAG, TAG)
-    assert toy.run() == 73
-    assert "--user" in capsys.readouterr().err
+    for kind, option in (("docker", "--user "), ("podman", "--userns=keep-id")):
+        monkeypatch.setattr(derivatives, "container", lambda kind=kind: {"Type": kind, "Tag": TAG})
+        assert toy.run() == 73
+        assert option in capsys.readouterr().err

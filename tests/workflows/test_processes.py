@@ -1,51 +1,10 @@
 """The driver as a process: killed, interrupted, two at once, disk full."""
 
-import contextlib
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-
-HELPERS = Path(__file__).parent / "helpers"
-
-
-def start(toy, *options):
-    command = [sys.executable, str(HELPERS / "run_toy.py"), str(toy.bids), str(toy.out),
-               "participant", "-w", str(toy.work), "--skip-bids-validation",
-               *map(str, options)]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HELPERS), *sys.path])}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def running_step(toy):
-    return lambda: (toy.work / "calls.txt").is_file()
-
-
-def workers_of(pid):
-    """Processes whose log is that of the run of `pid`: its workers and no others."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                command = (folder / "cmdline").read_bytes()
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            if b"forkserver" in command:
-                found.append((int(folder.name), parent))
-    servers = {child for child, parent in found if parent == pid}
-    return [child for child, parent in found if parent in servers]
+from drivers import fill, running_step, start, wait_for, workers_of
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
@@ -85,27 +44,6 @@ def test_two_drivers_on_one_working_directory(toy):
     assert first.wait(30) == 0
     first.stderr.close(), other.stderr.close()
     assert toy.status() == {"sub-01": "done", "sub-02": "done"}
-
-
-def fill(path):
-    """Write until nothing fits any more."""
-    with contextlib.suppress(OSError), path.open("wb", buffering=0) as filler:
-        while filler.write(b"x" * 512):
-            pass
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 256 kB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
-    disk = tmp_path / "small"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    if subprocess.run(command).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_full_output_disk(toy, small_disk):

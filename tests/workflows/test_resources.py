@@ -157,10 +157,12 @@ def test_the_table_is_read_as_it_stands():
 
 def test_a_need_grows_with_the_input_and_not_below_the_base():
     row = resources.Row({"base": 0.3, "dwi": 1.0}, {"base": 0.1, "dwi": 0.5}, threads=True)
-    assert row.need({"dwi": 1.0}) == Need(1.3, 0.6, 1)
-    assert row.need({"dwi": 2.0}, threads=4) == Need(2.3, 1.1, 4)
-    assert row.need({"dwi": 0.0}) == Need(0.3, 0.1, 1)
-    assert row.need({"t1w": 9.0}) == Need(1.3, 0.6, 1)  # unknown: as in the table
+    assert row.need({"dwi": 1.0}) == Need(1.3, 0.6, 1, threads=True)
+    assert row.need({"dwi": 2.0}, threads=4) == Need(2.3, 1.1, 4, threads=True)
+    assert row.need({"dwi": 0.0}) == Need(0.3, 0.1, 1, threads=True)
+    assert row.need({"t1w": 9.0}) == row.need({})  # unknown: as in the table
+    alone = resources.Row({"base": 0.3}, {"base": 0.1})
+    assert alone.need({}, threads=4) == Need(0.3, 0.1, 1)
 
 
 @pytest.mark.parametrize(

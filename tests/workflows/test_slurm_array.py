@@ -483,11 +483,14 @@ def test_flagged_people_are_not_tried_again(toy, cluster, capsys):
         (slurm.Job("RUNNING", "", "c2"), "running", ""),
         (slurm.Job("PENDING", "JobArrayTaskLimit"), "pending", "waits for its turn"),
         (slurm.Job("PENDING", "PartitionTimeLimit"), "pending", "will never start"),
+        (slurm.Job("PENDING", "ReqNodeNotAvail, UnavailableNodes:c1"), "pending", "drained"),
+        (slurm.Job("PENDING", "Licenses"), "pending", "waits (Licenses)"),
+        (slurm.Job("PENDING", ""), "pending", "waits"),
         (slurm.Job("PENDING", "JobHeldUser"), "pending", "scontrol release 101_1"),
         (slurm.Job("NODE_FAIL"), "killed", "node failed"),
         (slurm.Job("OUT_OF_MEMORY"), "killed", "it had 16G"),
         (slurm.Job("CANCELLED"), "not-run", "cancelled before it started"),
-        (None, "not-run", "never started"),
+        (None, "not-run", "cancelled before it started, or lost"),
     ],
 )
 def test_what_the_queue_says(toy, cluster, capsys, job, state, words):

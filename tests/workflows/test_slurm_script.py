@@ -113,7 +113,7 @@ def test_containers(tmp_path):
     ]  # fmt: skip
     slurm = SlurmSettings(container="alsflow:1", runtime="podman", binds=("/scratch",))
     assert in_container(["python", "-m", "x"], slurm, ["/out"]) == [
-        "podman", "run", "--rm", "--network", "none", "--volume", "/out:/out",
+        "podman", "run", "--rm", "--network", "none", "--user", "0:0", "--volume", "/out:/out",
         "--volume", "/scratch:/scratch", "--entrypoint", "python", "alsflow:1", "-m", "x",
     ]  # fmt: skip
 

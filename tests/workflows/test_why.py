@@ -3,15 +3,19 @@
 import json
 import random
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from inline import execute, init_graph
 
-from alsflow.workflows import why
+from alsflow.workflows import keep, why
+from alsflow.workflows.cache import removed
 from alsflow.workflows.settings import AnatSettings, Settings
 
 # ---------------------------------------------------------------------------- properties
+
+
+FOLLOWS = ("follows from", "its output was removed to", "an input of it was")
 
 
 def a_plan(rng, size=8):
@@ -38,8 +42,8 @@ def disturb(rng, plan, files, work):
         plan[number][1].update(value[kind])
     elif kind == "new":
         plan.append(([number], {}))
-    elif not folder.is_dir():
-        pass
+    elif not folder.is_dir() or removed(folder / "out.txt"):
+        pass  # nobody tampers with a placeholder
     elif kind == "output":
         (folder / "out.txt").unlink(missing_ok=True)
     elif kind == "lost":
@@ -65,8 +69,10 @@ def snapshot(folder):
     }
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_what_is_named_runs_and_what_runs_is_named(tmp_path, seed):
+@pytest.mark.parametrize("choice", ["all", "none"])
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_named_runs_and_what_runs_is_named(tmp_path, seed, choice, monkeypatch):
+    monkeypatch.setattr(keep, "LARGE", 1)  # with "none", everything goes that nobody waits for
     rng = random.Random(seed)
     plan, work = a_plan(rng), tmp_path / "work"
     files = [tmp_path / f"raw{number}" for number in range(20)]
@@ -78,19 +84,23 @@ def test_what_is_named_runs_and_what_runs_is_named(tmp_path, seed):
         before = snapshot(tmp_path)
         found = execute(init_graph(plan, files), work, history, forecast=True)[0].found
         assert snapshot(tmp_path) == before
-        run, reasons = execute(init_graph(plan, files), work, history)
-        certain, maybe = ({node.name for node in group} for group in (found.causes, found.follow))
+        run, reasons = execute(init_graph(plan, files), work, history, keep=choice)
+        certain = {node.name for node in found.causes}
+        maybe = {node.name for node in {**found.follow, **found.again}}
         ran = set(run.ran)
         assert certain <= ran <= certain | maybe
         assert not certain & maybe
         assert {node.name for node in reasons._texts} == ran
         assert all(reasons._texts.values())
         for node, text in reasons._texts.items():
-            own = [part for part in text.split("; ") if not part.startswith("follows from")]
-            assert bool(own) == (node.name in certain), text
-        assert all(causes <= found.causes.keys() for causes in found.follow.values())
+            own = [part for part in text.split("; ") if not part.startswith(FOLLOWS)]
+            assert bool(own) <= (node.name in certain), text
+            assert choice == "none" or (node.name in certain) <= bool(own), text
+        for group in (found.follow, found.again):
+            assert all(causes and causes <= found.causes.keys() for causes in group.values())
+        assert choice == "none" or not found.again
         assert why.OTHER not in reasons._texts.values()
-        run, reasons = execute(init_graph(plan, files), work, history)
+        run, reasons = execute(init_graph(plan, files), work, history, keep=choice)
         assert (run.ran, reasons._texts) == ([], {})
         for _ in range(rng.choice([0, 1, 1, 2, 3])):
             plan = disturb(rng, plan, files, work)
@@ -101,6 +111,15 @@ def some_settings(root, **changes):
 
 
 # ---------------------------------------------------------------------------- words
+
+
+def test_a_new_setting_has_to_say_whether_results_depend_on_it():
+    matter = {entry.name for entry in fields(Settings)} - {*why.NO_MATTER}
+    assert matter == {
+        "output_dir", "modalities", "force", "random_seed", "derivatives", "anat", "dwi", "func",
+        "mrs", "group", "clinical", "analysis",
+    }  # fmt: skip
+    assert {*why.NO_MATTER} <= {entry.name for entry in fields(Settings)}
 
 
 @pytest.fixture
@@ -132,7 +151,7 @@ def test_a_file_with_other_content_is_named(line):
         "sub-01: 1 of 3 steps would run.",
         "  anat n0: input raw_file changed: sub-01_T1w.nii.gz has other content; "
         "and 2 steps after it, if the result differs",
-        "1 of 3 steps would run, and 2 more if what they take differs then.",
+        "1 of 3 steps would run, and up to 2 more as described.",
     ]
     texts = line()
     assert texts["n1"] == "follows from n0: one_file differs"

@@ -122,7 +122,7 @@ def _checks() -> Iterator[tuple[str, Callable[[Path], object]]]:
     yield ".png", lambda path: _ends(path, PNG_END)
     yield ".svg", lambda path: _ends(path, b"</svg>")
     yield ".html", lambda path: _ends(path, b"</html>")
-    yield ".txt", lambda path: _ends(path, b"\n")
+    yield "_xfm.txt", lambda path: _ends(path, b"\n")
     yield ".bval", lambda path: _ends(path, b"\n")
     yield ".bvec", lambda path: _ends(path, b"\n")
 

@@ -10,6 +10,7 @@ from nipype.pipeline.engine import Node, Workflow
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.workflows.cache import FileHashes, remembered
 from alsflow.workflows.execute import EXECUTION
+from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import compute
 from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.stored import portable
@@ -86,13 +87,14 @@ def init_graph(plan, files):
     return outer
 
 
-def execute(workflow, work_dir, history, forecast=False):
+def execute(workflow, work_dir, history, forecast=False, keep="all"):
     """Run a workflow, or forecast it; returns the plugin and, of a run, why each step ran."""
     workflow.base_dir = str(work_dir)
     workflow.config["execution"].update(EXECUTION)
     hashes, why = FileHashes(), Why(history)
     plugin = ForecastPlugin(hashes, history) if forecast else Inline(hashes, [why])
     plugin.explain = why.due
+    plugin.keeper = Keeper(keep)
     with remembered(hashes), portable(work_dir):
         workflow.run(plugin=plugin)
     return plugin, why

@@ -80,6 +80,9 @@ class Load(CodedInterface):
             raise SystemExit(3)
         while "wait" in text and not (work_dir_of(runtime) / "go").exists():
             time.sleep(0.02)
+        if "hog" in text:
+            sum(range(300_000_000))  # keeps the interpreter's lock for seconds
+            (work_dir_of(runtime) / "outlived").touch()
         if "slow" in text:
             time.sleep(1.0)
         out_file = Path(runtime.cwd) / "loaded.txt"
