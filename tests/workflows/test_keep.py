@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 from contextlib import suppress
 
 import pytest
@@ -380,6 +381,32 @@ def test_death_between_record_and_placeholder_leaves_the_file(chain, monkeypatch
     assert listener.repaired == {}
     assert chain.saved() == chain.expected()
     assert chain.gone() == EVERYTHING
+
+
+@pytest.mark.parametrize("when", range(1, 16, 2))
+def test_killed_at_any_write(chain, when):
+    """Records, placeholders and hashes are renamed into their places; before one of them."""
+    child = os.fork()
+    if child == 0:
+        rename, count = os.replace, iter(range(1, 1000))
+
+        def fatal(source, target):
+            if next(count) == when:
+                os.kill(os.getpid(), signal.SIGKILL)
+            rename(source, target)
+
+        os.replace = fatal
+        try:
+            run(chain.build(), chain.work, "none")
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    plugin, _ = run(chain.build(), chain.work, "none")
+    assert plugin.problems == []
+    assert chain.saved() == chain.expected()
+    assert chain.gone() == EVERYTHING
+    assert run(chain.build(), chain.work, "none")[0].computed == []
 
 
 def test_vanished_placeholder_costs_nothing_while_nobody_needs_it(chain):
