@@ -228,9 +228,12 @@ def campaign(
                 due = rng.uniform(0.2, between)
                 if _ended(process, due):
                     break
-                before = place.log(level)
-                moment = time.monotonic() - start
-                (victim,) = rng.choices(list(VICTIMS), list(VICTIMS.values()))
+                [victim] = rng.choices(list(VICTIMS), list(VICTIMS.values()))
+                if victim not in ("driver", "everything"):
+                    _await_work(process, place)  # a run that is starting has no such process yet
+                before, moment = place.log(level), time.monotonic() - start
+                if process.poll() is not None:
+                    break
                 victim = strike(victim, process.pid, place, rng)
                 lost = interrupted(before, moment)
                 if victim == "idle worker":
@@ -258,6 +261,13 @@ def campaign(
                 sys.exit(f"campaign {number}: {found}")
             if code not in (0, 1, -signal.SIGKILL):
                 sys.exit(f"campaign {number}: exit code {code}; see {place.root}")
+
+
+def _await_work(process: subprocess.Popen, place: Place) -> None:
+    """Wait until a worker computes a step, or the run ends."""
+    while not _ended(process, 0.2):
+        if any(at_work(worker, place) for worker in family(process.pid)[1]):
+            return
 
 
 def _ended(process: subprocess.Popen, seconds: float) -> bool:
