@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,10 +22,12 @@ from alsflow.workflows.machine import available_memory_mb, available_processes, 
 from alsflow.workflows.settings import (
     STREAMS,
     KeepWork,
+    Plugin,
     Settings,
     SettingsError,
     build,
     check,
+    megabytes,
     merge,
     nearest,
     profile_names,
@@ -34,6 +35,7 @@ from alsflow.workflows.settings import (
     read_toml,
 )
 from alsflow.workflows.signals import INTERRUPTED, ending_politely
+from alsflow.workflows.slurm_script import check_options
 
 LEVELS = {"participant": "participant", "subject": "participant", "group": "group",
           "dataset": "group"}  # fmt: skip
@@ -78,14 +80,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One sentence, and where to read more."""
-        _complain(f"{message}. See alsflow --help.")
+        print(f"{self.prog}: {message}. See {self.prog} --help.", file=sys.stderr)
         raise SystemExit(exits.USAGE)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line."""
+def parser(prog: str = "alsflow", levels: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser of the command line, or of a program that takes several levels (``+``)."""
     main_parser = Parser(
-        prog="alsflow",
+        prog=prog,
         description="From a BIDS dataset of people with ALS and controls to motor-system "
         "measures and group results.",
         epilog="Options may be spelled with - or _; --subject-label, --session-id, --nthreads, "
@@ -98,7 +100,12 @@ def parser() -> argparse.ArgumentParser:
     add = main_parser.add_argument
     add("bids_dir", type=Path, help="root of the input dataset; it is never written to")
     add("output_dir", type=Path, help="where the derivatives go")
-    add("analysis_level", metavar="{participant,group}", help="participant first, then group")
+    add(
+        "analysis_level",
+        nargs=levels,
+        metavar="{participant,group}",
+        help="participant first, then group",
+    )
     add("--version", action="version", version=f"alsflow {__version__}")
     add("-v", "--verbose", action="count", default=0, help="more messages")
     _add_selection(main_parser.add_argument_group("what to process"))
@@ -201,14 +208,26 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
     add(
         "--mem",
         dest="mem_mb",
-        type=megabytes,
+        type=memory,
         metavar="SIZE",
         help="memory, such as 16G or 16000M; a bare number is in MB (default: most of it)",
+    )
+    add(
+        "--plugin",
+        choices=get_args(Plugin),
+        help="where steps are computed: in processes of this machine (workers, the default), or "
+        "as jobs of a Slurm cluster (slurm; see [slurm] in the settings)",
     )
     add(
         "--dry-run",
         action="store_true",
         help="print what was found, what is missing and what would run; write nothing",
+    )
+    add(
+        "--why",
+        action="store_true",
+        help="say of every step that runs why its old result could not be used; with --dry-run of "
+        "every step that would",
     )
     add(
         "--keep-work",
@@ -240,16 +259,12 @@ def _canonical_option(text: str) -> str:
     return ALIASES.get(name, name) + sign + value
 
 
-def megabytes(text: str) -> int:
-    """Memory in MB.
-
-    >>> megabytes("16G"), megabytes("16000M"), megabytes("16000"), megabytes("1.5GB")
-    (16000, 16000, 16000, 1500)
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]?)I?B?\s*", text.upper())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 16G, 16000M or 16000 (MB)")
-    return round(float(match[1]) * {"": 1, "M": 1, "G": 1000, "T": 1_000_000}[match[2]])
+def memory(text: str) -> int:
+    """Memory in MB, as `settings.megabytes` reads it."""
+    try:
+        return megabytes(text)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 
 
 # ---------------------------------------------------------------------------- settings
@@ -271,6 +286,7 @@ def make_settings(arguments: argparse.Namespace) -> Settings:
         settings = build(Settings, merge(_machine(), read_profile(str(name)), file, given))
         settings = replace(settings, bids_filters=_filters(settings, arguments))
         check(settings)
+        check_options(settings.slurm.sbatch)
     except SettingsError as error:
         raise StopRunError(exits.USAGE, str(error)) from None
     unknown = [name for name in settings.modalities if name not in STREAMS]
@@ -299,7 +315,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """Collect the settings that the command line names."""
     names = ("bids_dir", "output_dir", "work_dir", "modalities", "force", "nprocs", "omp_nthreads",
              "mem_mb", "random_seed", "profile", "skip_bids_validation",
-             "stop_on_first_crash", "keep_work")  # fmt: skip
+             "stop_on_first_crash", "keep_work", "plugin")  # fmt: skip
     given = {name: getattr(arguments, name) for name in names}
     given["participant_label"] = _labels(arguments.participant_label, "sub-")
     given["session_label"] = _labels(arguments.session_label, "ses-")
@@ -359,8 +375,21 @@ def _filters(settings: Settings, arguments: argparse.Namespace) -> dict[str, dic
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    settings = make_settings(arguments)
-    settings = replace(
+    settings = resolved(make_settings(arguments))
+    from alsflow.workflows import app
+
+    return app.run(
+        settings,
+        dry_run=arguments.dry_run,
+        verbose=arguments.verbose > 0,
+        why=arguments.why,
+    )
+
+
+def resolved(settings: Settings) -> Settings:
+    """Settings with whole paths; steps run in folders of their own."""
+    denoising = settings.func.denoising
+    return replace(
         settings,
         bids_dir=settings.bids_dir.resolve(),
         output_dir=settings.output_dir.resolve(),
@@ -371,15 +400,16 @@ def _run(arguments: argparse.Namespace) -> int:
             mapping=_absolute(settings.mrs.mapping),
             basis=_absolute(settings.mrs.basis),
         ),
+        func=replace(
+            settings.func,
+            denoising=_absolute(denoising) if denoising.endswith(".toml") else denoising,
+        ),
         group=replace(settings.group, participants=_absolute(settings.group.participants)),
     )
-    from alsflow.workflows import app
-
-    return app.run(settings, dry_run=arguments.dry_run, verbose=arguments.verbose > 0)
 
 
 def _absolute(path: str) -> str:
-    """Whole path of a file that may not be named; steps run in folders of their own."""
+    """Whole path of a file that may not be named."""
     return str(Path(path).resolve()) if path else ""
 
 

@@ -34,7 +34,7 @@ class CodedInputSpec(BaseInterfaceInputSpec):
     code_version = traits.Str(desc="digest of the code that computes the result")
 
     def _get_sorteddict(self, objekt, dictwithhash=False, hash_method=None, hash_files=True):
-        """Take a whole path as a file; a word may be the name of a file that lies about."""
+        """Take only whole paths for files: a word may be the name of one that lies about."""
         if isinstance(objekt, str) and not os.path.isabs(objekt):
             hash_files = False
         return super()._get_sorteddict(objekt, dictwithhash, hash_method, hash_files)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alsflow.nodes.errors import MissingProgramError
+from alsflow.nodes.errors import MissingProgramError, ProgramKilledError
 
 NOTHING = "it says nothing"
+KILLED = (-9, 137)  # by signal 9; as a shell around the program tells it
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ def call(
         What it reads from standard input.
     folder : path, optional
         Where it runs; by default the current one.
+
+    Raises
+    ------
+    ProgramKilledError
+        It was killed from outside: what it has left says nothing about its input.
     """
     try:
         done = subprocess.run(
@@ -55,6 +61,11 @@ def call(
         return Ended(-1, "", f"it did not end within {limit:g} s")
     except OSError as error:
         return Ended(-1, "", f"it cannot be started: {error.strerror}")
+    if done.returncode in KILLED:
+        raise ProgramKilledError(
+            f"{Path(command[0]).name} was killed (exit status {done.returncode}); most often "
+            "memory ran out."
+        )
     return Ended(done.returncode, done.stdout, done.stderr)
 
 

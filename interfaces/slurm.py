@@ -53,9 +53,9 @@ SHORT = {
 # Why a pending job will never start, unless somebody changes the job or the cluster.
 HOPELESS = re.compile(
     r"PartitionTimeLimit|PartitionNodeLimit|BadConstraints|DependencyNeverSatisfied|"
-    r"AccountNotAllowed|QOSNotAllowed|InvalidAccount|InvalidQOS|PartitionInactive|"
+    r"AccountNotAllowed|QOSNotAllowed|InvalidAccount|InvalidQOS|"
     r"(QOS|Assoc)Max(Cpu|CPU|Memory|Mem|Node|WallDuration|TRES)\w*Per(Job|Node)\w*|"
-    r"JobHeldAdmin|MaxMemPerLimit"
+    r"MaxMemPerLimit"
 )
 UNREACHABLE = re.compile(
     r"Unable to contact slurm controller|Socket timed out|Zero Bytes were transmitted|"
@@ -391,8 +391,9 @@ def submit(
             if attempt + 1 >= tries:
                 raise
             time.sleep(pause * 2**attempt)
-            if name and (known := find(name)):
-                return known
+            with suppress(UnreachableError):
+                if name and (known := find(name)):
+                    return known
     ids = job_ids((done.stdout.strip().splitlines() or [""])[-1])
     if done.returncode or not ids or not ids[0].isdigit():
         sentence = one_sentence(done.stderr or done.stdout)
@@ -401,13 +402,19 @@ def submit(
 
 
 def find(name: str) -> str | None:
-    """Id of the newest job of this name; None where there is none or no answer."""
-    with suppress(UnreachableError):
-        done = _call("squeue", "--noheader", "--states=all", f"--name={name}", "--format=%F",
-                     "--sort=-i")  # fmt: skip
-        ids = [line for line in done.stdout.split() if line.isdigit()]
-        return ids[0] if ids and not done.returncode else None
-    return None
+    """Id of the newest job of this name; None where there is none.
+
+    Raises
+    ------
+    UnreachableError
+        When the controller did not answer.
+    """
+    done = _call("squeue", "--noheader", "--states=all", f"--name={name}", "--format=%F",
+                 "--sort=-i")  # fmt: skip
+    if done.returncode:
+        raise UnreachableError(one_sentence(done.stderr))
+    ids = [line for line in done.stdout.split() if line.isdigit()]
+    return ids[0] if ids else None
 
 
 def states(ids: Iterable[str], user: int | None = None) -> dict[str, Job] | None:
@@ -456,6 +463,15 @@ def final(job: str) -> Ended | None:
         return _accounted(job) or ended or Ended(VANISHED)
     except UnreachableError:
         return None
+
+
+def max_array_tasks() -> int | None:
+    """Tasks that a job array may have, counted from 1; None where there is no Slurm to say so."""
+    with suppress(UnreachableError, MissingProgramError):
+        done = _call("scontrol", "show", "config")
+        match = re.search(r"^MaxArraySize\s*=\s*(\d+)", done.stdout, re.M)
+        return max(1, int(match[1]) - 1) if match else None
+    return None
 
 
 def history(jobs: Iterable[str]) -> dict[str, Ended]:

@@ -8,5 +8,9 @@ class BadInputError(ValueError):
     """
 
 
+class ProgramKilledError(RuntimeError):
+    """An external program was killed from outside, most often because memory ran out."""
+
+
 class MissingProgramError(RuntimeError):
     """An external program or a data file that was asked for is not installed here."""

@@ -18,7 +18,7 @@ from alsflow import __version__
 from alsflow.interfaces import bids
 from alsflow.interfaces.bids import Visit
 from alsflow.nodes.errors import BadInputError, MissingProgramError
-from alsflow.workflows import exits
+from alsflow.workflows import exits, forecast
 from alsflow.workflows.checks import (
     check_output_place,
     check_work_place,
@@ -30,7 +30,7 @@ from alsflow.workflows.checks import (
 )
 from alsflow.workflows.derivatives import prepare_output
 from alsflow.workflows.exits import StopRunError
-from alsflow.workflows.machine import limit_threads
+from alsflow.workflows.machine import exceeded, limit_threads, limits
 from alsflow.workflows.manifest import (
     DISK_FULL,
     FILES_SENTENCE,
@@ -47,13 +47,15 @@ from alsflow.workflows.settings import Settings
 logger = logging.getLogger("alsflow")
 
 
-def run(settings: Settings, dry_run: bool = False, verbose: bool = False) -> int:
+def run(
+    settings: Settings, dry_run: bool = False, verbose: bool = False, why: bool = False
+) -> int:
     """Run one analysis level; returns the exit code."""
     with in_words(settings):
         check_places(settings)
         if settings.analysis_level == "group":
-            return run_group(settings, dry_run)
-        return run_participants(settings, dry_run, verbose)
+            return run_group(settings, dry_run, why)
+        return run_participants(settings, dry_run, verbose, why)
 
 
 def check_places(settings: Settings) -> None:
@@ -154,17 +156,34 @@ def plan_participants(settings: Settings, verbose: bool = False) -> Plan:
     return Plan(settings, visits, participant.requirements(visits, streams, named))
 
 
-def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
+def _show_expected(plan: Plan) -> None:
+    """Say how long the run would take and how much memory it would hold."""
+    expectation = import_module("alsflow.workflows.expectation")
+    found = expectation.cohort(plan.visits, plan.entries, plan.settings)
+    if text := found.text(plan.settings):
+        print(text)
+    if found.unknown:
+        print(f"Nothing can be expected of {', '.join(found.unknown)}.")
+
+
+def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool = False) -> int:
     """Run the participant level."""
     from alsflow.workflows import participant
 
     plan = plan_participants(settings, verbose)
     settings, visits, entries = plan.settings, plan.visits, plan.entries
+    sizes = forecast.forecast(visits, entries, settings)
     if dry_run:
+        if why:
+            _explain(participant.init_participant_wf(visits, entries, settings), settings)
         show_requirements(visits, entries)
+        print(forecast.sentence(forecast.of_run(sizes.values(), settings.nprocs), settings))
+        _show_expected(plan)
         return _needed(entries)
     settings = with_threads(settings, len(visits))
     prepare_output(settings)
+    if shortage := forecast.shortage(sizes, settings):
+        warn(shortage)
 
     def requested(entry: Entry) -> dict[str, Path]:
         outputs = import_module("alsflow.workflows.outputs")
@@ -188,6 +207,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool) -> int:
         locks=[visit.name for visit in visits],
         verbose=verbose,
         report=report,
+        why=why,
         withdraw=withdraw,
     )
 
@@ -209,9 +229,9 @@ def _usage() -> Iterator[None]:
         raise StopRunError(exits.USAGE, f"{str(error).removesuffix('.')}.") from None
 
 
-def run_group(settings: Settings, dry_run: bool) -> int:
-    """Run the group level on what the participant level has left in the output folder."""
-    if not any(settings.output_dir.glob("sub-*")):
+def check_group(settings: Settings, alone: bool = True) -> None:
+    """Check the group level; unless it runs `alone`, results of people need not be there yet."""
+    if alone and not any(settings.output_dir.glob("sub-*")):
         raise StopRunError(
             exits.INPUT_MISSING,
             f"{settings.output_dir} holds no results of people; run the participant level first.",
@@ -219,9 +239,19 @@ def run_group(settings: Settings, dry_run: bool) -> int:
     with _usage():
         import_module("alsflow.workflows.analyses").check_analyses(settings)
     validate(settings, (), ())
+
+
+def run_group(settings: Settings, dry_run: bool, why: bool = False) -> int:
+    """Run the group level on what the participant level has left in the output folder."""
+    check_group(settings)
     if dry_run:
         count = len(list(settings.output_dir.rglob("*_measures.tsv")))
         print(f"The group level would read {count} tables of measures in {settings.output_dir}.")
+        if why:
+            with _usage():
+                _explain(
+                    import_module("alsflow.workflows.group").init_group_wf(settings), settings
+                )
         return exits.OK
     settings = with_threads(settings, 1)
     prepare_output(settings)
@@ -240,7 +270,7 @@ def run_group(settings: Settings, dry_run: bool) -> int:
         if entry.state != "done":
             group.withdraw_group(settings)  # an older result would be read as this one
 
-    return _execute(init, settings, manifest, locks=["group"], withdraw=withdraw)
+    return _execute(init, settings, manifest, locks=["group"], withdraw=withdraw, why=why)
 
 
 def _execute(
@@ -250,22 +280,29 @@ def _execute(
     locks: Sequence[str],
     verbose: bool = False,
     report: Callable[[Manifest], None] | None = None,
+    why: bool = False,
     withdraw: Callable[[], None] | None = None,
 ) -> int:
     """Build and run the graph, write the reports, say what came of it."""
     from alsflow.workflows import execute
     from alsflow.workflows.leftovers import sweep
     from alsflow.workflows.progress import Progress
+    from alsflow.workflows.why import History, Why
 
     with execute.exclusively(settings, locks), execute.logged(execute.log_file(settings)):
-        progress = Progress(manifest, settings.nprocs, verbose=verbose)
+        logger.info("may use %s; the run uses %d processes, %d MB, %d threads each",
+                    limits().text, settings.nprocs, settings.mem_mb,
+                    settings.omp_nthreads)  # fmt: skip
+        at_once = settings.slurm.max_jobs if settings.plugin == "slurm" else settings.nprocs
+        reasons = Why(History.read(settings))
+        progress = Progress(manifest, at_once, verbose=verbose, why=reasons.of if why else None)
         sweep(settings, manifest.entries)
         manifest.start()
         try:
             workflow = init()
             if workflow.list_node_names():
                 with progress:
-                    execute.run(workflow, settings, [manifest, progress])
+                    execute.run(workflow, settings, [manifest, progress], reasons)
         finally:
             manifest.close("the run ended before it")
         if withdraw is not None:
@@ -273,6 +310,14 @@ def _execute(
         if report is not None:
             _report(report, manifest)
     return _conclude(settings, manifest, progress.told)
+
+
+def _explain(workflow: Workflow, settings: Settings) -> None:
+    """Say which steps would run and why."""
+    from alsflow.workflows import execute
+
+    if workflow.list_node_names():
+        print(execute.explained(workflow, settings))
 
 
 def _report(report: Callable[[Manifest], None], manifest: Manifest) -> None:
@@ -301,8 +346,16 @@ def _needed(entries: Sequence[Entry]) -> int:
 
 
 def with_threads(settings: Settings, visits: int) -> Settings:
-    """Decide the threads of one process, in the settings and in the environment."""
+    """Decide the threads of one process, in the settings and in the environment.
+
+    What the run was given beyond what this process may use is told.
+    """
     spare = max(1, settings.nprocs // max(1, visits))
+    if settings.plugin == "slurm":
+        spare = 1  # the processors of this machine say nothing of those of the cluster
     settings = replace(settings, omp_nthreads=settings.omp_nthreads or spare)
+    if settings.plugin == "workers":  # jobs of a cluster run elsewhere
+        for warning in exceeded(limits(), settings.nprocs, settings.mem_mb):
+            warn(warning)
     limit_threads(settings.omp_nthreads)  # for the worker processes, which start later
     return settings

@@ -318,7 +318,7 @@ def repair(nodes: list[Any], hashes: FileHashes) -> dict[Any, str]:
     """
     reasons = {}
     for node in nodes:
-        reason = _distrust(node, hashes)
+        reason = distrust(node, hashes)
         if reason:
             drop_result(node, elements=True)
             reasons[node] = reason
@@ -335,7 +335,11 @@ def drop_result(node: Any, elements: bool = False) -> None:
             path.unlink(missing_ok=True)
 
 
-def _distrust(node: Any, hashes: FileHashes) -> str:
+def distrust(node: Any, hashes: FileHashes, mend: bool = True) -> str:
+    """Why the stored result of `node` cannot be used any more; nothing if it can.
+
+    With `mend`, placeholders that are gone are put back.
+    """
     folder = Path(node.output_dir())
     if not (folder / f"result_{node.name}.pklz").exists():
         return ""  # never finished: Nipype runs it anyway
@@ -348,6 +352,8 @@ def _distrust(node: Any, hashes: FileHashes) -> str:
         except OSError as error:  # no permission, a bad block
             return f"{path} cannot be read ({error.strerror})"
         if now is None and path in content.get("removed", {}) and Path(path).parent.is_dir():
+            if not mend:
+                return ""  # without it nobody can read the result, with it everybody
             write_placeholder(Path(path), Removed(md5, content["removed"][path]))
         elif now is None:
             return f"{path} is missing"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 from urllib.parse import quote
 
 from alsflow import __version__
@@ -11,6 +12,8 @@ from alsflow.interfaces import bids
 from alsflow.interfaces.whole import partial_of
 from alsflow.workflows import exits
 from alsflow.workflows.cache import exclusive, write_text
+from alsflow.workflows.checks import warn
+from alsflow.workflows.container import container, vanishes
 from alsflow.workflows.execute import run_name
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.participant import results_folder
@@ -55,6 +58,7 @@ status.tsv
 
 def prepare_output(settings: Settings) -> None:
     """Make the folders, and the files that describe the dataset and the run."""
+    _keepable(settings)
     for folder in (settings.output_dir / "logs", settings.work_dir):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -65,13 +69,35 @@ def prepare_output(settings: Settings) -> None:
             raise StopRunError(
                 exits.CANNOT_CREATE,
                 f"{folder} cannot be written ({error.strerror}); choose another folder or change "
-                "its permissions.",
+                f"its permissions{_as_who()}.",
             ) from None
     with exclusive(settings.output_dir / "logs" / ".lock"):
         write_text(settings.output_dir / ".bidsignore", BIDSIGNORE)
         text = json.dumps(description(settings), indent=2) + "\n"
         write_text(settings.output_dir / "dataset_description.json", text)
         write_text(settings.output_dir / "logs" / f"{run_name(settings)}.toml", as_toml(settings))
+
+
+def _keepable(settings: Settings) -> None:
+    """Refuse results, and warn of intermediate ones, that would go when the container goes."""
+    lost = "lies inside the container and is lost with it; mount a folder there"
+    if vanishes(settings.output_dir):
+        raise StopRunError(
+            exits.CANNOT_CREATE,
+            f"The output folder {settings.output_dir} {lost}, such as "
+            f"-v /data/derivatives:{settings.output_dir}.",
+        )
+    if vanishes(settings.work_dir):
+        warn(f"the working directory {settings.work_dir} {lost} to have a fast second run.")
+
+
+def _as_who() -> str:
+    """In a container, the most frequent reason why a folder cannot be written."""
+    if not container():
+        return ""
+    if container().get("Type") == "podman":
+        return ", and run the container as yourself (--userns=keep-id)"
+    return ', and run the container as yourself (--user "$(id -u):$(id -g)")'
 
 
 def description(settings: Settings) -> dict:
@@ -90,11 +116,13 @@ def description(settings: Settings) -> dict:
     checked = f"BIDS files checked by {settings.checked_by or bids.validator_version()}"
     skipped = "BIDS validation was skipped"
     unchecked = settings.skip_bids_validation and not settings.checked_by
-    generated = {
+    generated: dict[str, Any] = {
         "Name": "alsflow",
         "Version": __version__,
         "Description": skipped if unchecked else checked,
     }
+    if container():
+        generated["Container"] = container()
     return {
         "Name": f"alsflow - {source.get('Name', 'derivatives')}",
         "BIDSVersion": BIDS_VERSION,

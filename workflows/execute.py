@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from nipype.pipeline.engine import Workflow
 
-from alsflow.workflows import exits
+from alsflow.workflows import exits, slurm_jobs
 from alsflow.workflows.cache import FileHashes, locked, remembered
 from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
-from alsflow.workflows.scheduler import Watcher
+from alsflow.workflows.resource_log import ResourceLog
+from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.settings import Settings, as_toml
 from alsflow.workflows.stored import portable
+from alsflow.workflows.watcher import Watcher
+from alsflow.workflows.why import ForecastPlugin, History, Why, described
+
+logger = logging.getLogger("alsflow")
 
 HASHES = "file_hashes.json"
 EXECUTION = {
@@ -37,6 +43,7 @@ def run(
     workflow: Workflow,
     settings: Settings,
     watchers: Iterable[Watcher] = (),
+    why: Why | None = None,
 ) -> None:
     """Compute what is not cached; what happens is told to the watchers, nothing is raised.
 
@@ -48,12 +55,37 @@ def run(
         Number of processes, memory, working directory, stop at the first crash.
     watchers : iterable of Watcher
         Told of every event, in order; see `manifest.Manifest` and `progress.Progress`.
+    why : Why, optional
+        Says of every step that runs why; it goes to the log.
     """
-    work_dir = settings.work_dir.resolve()
-    workflow.base_dir = str(work_dir)
-    workflow.config["execution"].update(EXECUTION)
+    work_dir = _configured(workflow, settings)
     hashes = FileHashes(work_dir / HASHES)
-    plugin = WorkersPlugin(
+    why = why or Why(History.read(settings))
+    used = ResourceLog(log_file(settings).parent)
+    told = (why, *watchers, used)
+    plugin = _plugin(settings, hashes, told)
+    plugin.explain = why.due
+    _settle(workflow, settings, told)
+    plugin.keeper = Keeper(settings.keep_work)
+    with remembered(hashes), portable(work_dir):
+        try:
+            workflow.run(plugin=plugin)
+        finally:
+            hashes.save()
+            logger.info("%.0f MB removed to save space", plugin.keeper.freed / 1e6)
+            used.write()
+
+
+def _plugin(settings: Settings, hashes: FileHashes, watchers: Iterable[Watcher]) -> GraphScheduler:
+    """Where nodes are computed: in processes of this machine, or as jobs of a cluster."""
+    work_dir = settings.work_dir.resolve()
+    if settings.plugin == "slurm":
+        from alsflow.workflows.slurm_plugin import Place, SlurmPlugin
+
+        read = (settings.bids_dir.resolve(), *(p.resolve() for p in settings.derivatives.values()))
+        place = Place(work_dir, (settings.output_dir.resolve(),), read)
+        return SlurmPlugin(settings.slurm, place, hashes, watchers, settings.stop_on_first_crash)
+    return WorkersPlugin(
         processes=settings.nprocs,
         memory_gb=settings.mem_mb / MB_PER_GB,
         hashes=hashes,
@@ -62,12 +94,38 @@ def run(
         folder=str(work_dir),
         stop_on_first_crash=settings.stop_on_first_crash,
     )
-    plugin.keeper = Keeper(settings.keep_work)
-    with remembered(hashes), portable(work_dir):
-        try:
-            workflow.run(plugin=plugin)
-        finally:
-            hashes.save()
+
+
+def explained(workflow: Workflow, settings: Settings) -> str:
+    """Say what `run` would compute and why; nothing is written."""
+    work_dir = _configured(workflow, settings)
+    hashes = FileHashes(work_dir / HASHES)
+    plugin = ForecastPlugin(hashes, History.read(settings))
+    with logged(Path(os.devnull)), remembered(hashes), portable(work_dir):
+        workflow.run(plugin=plugin)
+    return described(plugin.found)
+
+
+def _configured(workflow: Workflow, settings: Settings) -> Path:
+    """Tell a workflow how to run and where; returns the working directory."""
+    work_dir = settings.work_dir.resolve()
+    workflow.base_dir = str(work_dir)
+    workflow.config["execution"].update(EXECUTION)
+    return work_dir
+
+
+def _settle(workflow: Workflow, settings: Settings, watchers: Iterable[Watcher]) -> None:
+    """Let jobs end that an earlier run has left on a cluster, wherever this one computes."""
+    work_dir = settings.work_dir.resolve()
+    if not (work_dir / slurm_jobs.FOLDER / slurm_jobs.ACTIVE).exists():
+        return
+    names = [f"{workflow.name}.{name}" for name in workflow.list_node_names()]
+
+    def say(text: str) -> None:
+        for watcher in watchers:
+            watcher.said(text)
+
+    slurm_jobs.settle(work_dir, set(map(slurm_jobs.person_of, names)), settings.slurm.poll, say)
 
 
 def run_name(settings: Settings) -> str:
@@ -84,7 +142,9 @@ def log_file(settings: Settings) -> Path:
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
     """Send the messages of Nipype and of this program to a file, and no longer to the screen."""
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    path.write_bytes(b"")
+    # workers write to the same file: whoever does not append writes over the lines of others
+    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     loggers = [logging.getLogger(name) for name in ("nipype", "alsflow")]
     before = [(logger.handlers[:], logger.propagate) for logger in loggers]

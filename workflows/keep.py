@@ -14,6 +14,7 @@ import logging
 import os
 import stat
 import tomllib
+import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -39,6 +40,7 @@ from alsflow.workflows.settings import KeepWork
 logger = logging.getLogger("alsflow")
 
 LARGE = 1_000_000  # bytes; smaller files are not worth a second thought
+BOOKS = ("_", "result_")  # how the names of files begin that Nipype and `cache` keep
 NAMING = (IdentityInterface, Merge, Select, Split)  # name files that they do not read
 
 
@@ -106,21 +108,29 @@ class Keeper:
         for node in graph:
             self._visits[_visit(node)].append(node)
         self._unfinished = {visit: len(nodes) for visit, nodes in self._visits.items()}
+        self._computed: dict[str, set[Any]] = defaultdict(set)  # nodes by visit, in this run
+        self._delivered: dict[str, list[str]] = {}  # files in the derivatives, by visit
         self._users: dict[str, set[Any]] = {}  # of large files: the nodes that read them
         self._watched: dict[Any, set[str]] = defaultdict(set)  # large files made or read by a node
 
     # -- what goes
 
-    def finished(self, node: Any) -> list[Any]:
+    def finished(self, node: Any, cached: bool = False) -> list[Any]:
         """Remove what nobody waits for now; the nodes whose inputs are other than they were."""
         self._done.add(node)
+        if not cached:
+            self._computed[_visit(node)].add(node)
+            self._delivered.pop(_visit(node), None)
         self._unfinished[_visit(node)] -= 1
         changed = self._compare(node)
         if self._choice != "all":
             self._watch(node)
             for path in self._due(node):
-                if self._users[path] <= self._done and _is_large(path):
+                users = self._users[path]
+                if users <= self._done and users.isdisjoint(changed) and _is_large(path):
                     self._remove(path)
+            if self._choice == "none" or self._may_be_cleared(node):
+                self._remove_scratch(_visit(node))
         return changed
 
     def failed(self, node: Any) -> None:
@@ -132,10 +142,14 @@ class Keeper:
         """Files that may have become superfluous with the end of `node`."""
         if self._choice == "none":
             return list(self._watched.get(node, ()))
-        visit = _visit(node)
-        if self._unfinished[visit]:  # a step that failed is never finished
+        if not self._may_be_cleared(node):
             return []
-        return [path for maker in self._visits[visit] for path in self._watched.get(maker, ())]
+        makers = self._visits[_visit(node)]
+        return [path for maker in makers for path in self._watched.get(maker, ())]
+
+    def _may_be_cleared(self, node: Any) -> bool:
+        """Whether the visit of `node` has succeeded: a step that failed is never finished."""
+        return not self._unfinished[_visit(node)]
 
     def _watch(self, node: Any) -> None:
         """Note the large files that `node` names among its outputs, and who reads them."""
@@ -180,6 +194,17 @@ class Keeper:
         self.freed += size
         logger.info("%s removed to save space", path)
 
+    def _remove_scratch(self, visit: str) -> None:
+        """Delete large files that programs left in the folders of steps and are no outputs."""
+        for node in self._computed.pop(visit, ()):
+            content = read_record(node) or {}
+            for path in Path(node.output_dir()).rglob("*") if content else ():
+                ours = path.name.startswith(BOOKS)
+                if not ours and str(path) not in content["files"] and _is_large(str(path)):
+                    self.freed += path.stat().st_size
+                    path.unlink()
+                    logger.info("%s deleted: no output", path)
+
     # -- what comes back
 
     def reopen(self, node: Any, forget: bool) -> None:
@@ -202,28 +227,27 @@ class Keeper:
 
     def is_hopeless(self, node: Any) -> bool:
         """Whether `node` needs what could not be made again."""
-        if not self._lost:
-            return False
-        return not self._lost.isdisjoint(self._graph.predecessors(node)) or (
-            not self._again.keys() & set(self._graph.predecessors(node))
-            and bool(self._lost & self._made_inputs(node))
-        )
+        return bool(self._lost) and not self._lost.isdisjoint(self._sources(node))
 
     def must_wait(self, node: Any, running: Collection[Any]) -> bool:
         """Whether files that `node` reads are being written, or that it writes are being read."""
         if not self._again:
             return False
-        if self._again.keys() & set(self._graph.predecessors(node)):
-            return True
-        if self._again.keys() & self._made_inputs(node):
+        if not self._again.keys().isdisjoint(self._sources(node)):
             reset(node)
             return True
-        return node in self._again and any(node in self._made_inputs(busy) for busy in running)
+        return node in self._again and any(node in self._sources(busy) for busy in running)
 
-    def _made_inputs(self, node: Any) -> set[Any]:
-        """Nodes in whose folders the inputs of `node` lie."""
-        node._get_inputs()
-        return {self._maker(path) for path in files_read(node)} - {None}
+    def _sources(self, node: Any) -> set[Any]:
+        """Nodes whose files `node` may read, also those that others merely name to it.
+
+        Its inputs cannot be asked: Nipype refuses to set those that are being made again.
+        """
+        found = set(self._graph.predecessors(node))
+        for source in list(found):
+            content = read_record(source)
+            found |= {self._maker(path) for path in content["files"]} if content else set()
+        return found - {None}
 
     def lacking(self, node: Any) -> set[Any]:
         """Nodes that must be made again before `node` starts; other files are brought back."""
@@ -244,25 +268,46 @@ class Keeper:
             makers.add(maker)
         return makers
 
+    def is_at_hand(self, path: str, was: Removed) -> bool:
+        """Whether the file that a placeholder stands for could be had from the derivatives."""
+        for source in self._copies(_visit(self._maker(path)) if self._maker(path) else ""):
+            packed = source.endswith(".gz") and not path.endswith(".gz")
+            with suppress(OSError, EOFError, gzip.BadGzipFile):
+                if _size(source, packed) == was.size and _md5_inside(source, packed) == was.md5:
+                    return True
+        return False
+
+    def makers(self, node: Any) -> set[Any]:
+        """Nodes that `lacking` would name, were it asked now; nothing is brought back."""
+        if isinstance(node.interface, NAMING):
+            return set()
+        found = ((path, removed(path)) for path in files_read(node))
+        return {
+            self._maker(path)
+            for path, was in found
+            if was is not None and not self.is_at_hand(path, was)
+        } - {None}
+
     def _taken_back(self, path: str, was: Removed) -> bool:
         """Whether the file could be had from the derivatives."""
-        for source in self._copies(_visit(self._maker(path)) if self._maker(path) else ""):
+        maker = self._maker(path)
+        for source in self._copies(_visit(maker)) if maker is not None else ():
             packed = source.endswith(".gz") and not path.endswith(".gz")
             try:
                 if _size(source, packed) == was.size and _copy(source, packed, Path(path), was):
                     logger.info("%s taken back from %s", path, source)
                     return True
-            except (OSError, EOFError, gzip.BadGzipFile) as error:
-                logger.warning("%s cannot be read: %s", source, error)
+            except (OSError, EOFError, zlib.error) as error:
+                logger.warning("%s cannot be taken from %s: %s", path, source, error)
         return False
 
-    def _copies(self, visit: str) -> Iterator[str]:
+    def _copies(self, visit: str) -> list[str]:
         """Files that steps of a visit have written outside their folders."""
-        for node in self._visits.get(visit, ()):
-            content = read_record(node)
-            for path in content["files"] if content else ():
-                if self._maker(path) is None and os.path.isfile(path):
-                    yield path
+        if visit not in self._delivered:
+            contents = [read_record(node) for node in self._visits[visit]]
+            paths = [path for content in contents if content for path in content["files"]]
+            self._delivered[visit] = [path for path in paths if self._maker(path) is None]
+        return [path for path in self._delivered[visit] if os.path.isfile(path)]
 
     def _compare(self, node: Any) -> list[Any]:
         """Followers of a node made again that are to be looked at: its outputs have changed."""
@@ -332,8 +377,18 @@ def _size(path: str, packed: bool) -> int:
         return int.from_bytes(stream.read(4), "little")
 
 
+def _md5_inside(path: str, packed: bool) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def _copy(source: str, packed: bool, target: Path, was: Removed) -> bool:
     """Copy a file to where a placeholder is, if its content is what was there."""
+    for left in target.parent.glob(f".*.{target.name}"):  # of a run that was killed
+        left.unlink(missing_ok=True)
     partial = target.with_name(f".{os.getpid()}.{target.name}")
     digest = hashlib.md5(usedforsecurity=False)
     try:

@@ -19,6 +19,7 @@ from alsflow.workflows import exits
 from alsflow.workflows.cache import exclusive, write_text
 from alsflow.workflows.machine import free_mb, free_space
 from alsflow.workflows.settings import Settings
+from alsflow.workflows.watcher import Watcher
 
 State = Literal["done", "flagged", "refused", "failed", "absent", "not-run"]
 Key = tuple[str, str | None, str]
@@ -105,6 +106,9 @@ def cause_of(text: str, folders: Sequence[Path] = ()) -> tuple[State, str]:
     ('refused', 'T1w is 2-D.')
     """
     text = textwrap.dedent(text).rstrip()
+    died = text.rpartition("\n")[2].strip().partition("WorkerDiedError: ")[2]
+    if died:  # whatever is told before it
+        return "failed", died
     refused = re.findall(rf"^\s*(?:[\w.]*\.)?{REFUSALS}: (.*(?:\n(?!\s*$).*)*)", text, re.M)
     if refused:
         return "refused", " ".join(refused[-1].split())
@@ -113,7 +117,7 @@ def cause_of(text: str, folders: Sequence[Path] = ()) -> tuple[State, str]:
         line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit|Interrupt)\b", line)
     ]
     last = (errors or lines or ["no message"])[-1]
-    for kind in ("MissingProgramError", "WorkerDiedError"):
+    for kind in ("MissingProgramError", "ProgramKilledError"):
         if f"{kind}: " in last:
             return "failed", last.partition(f"{kind}: ")[2]
     codes = "|".join(map(str, DISK_FULL))
@@ -139,7 +143,7 @@ def disk_sentence(text: str, folders: Sequence[Path]) -> str:
 # ---------------------------------------------------------------------------- the manifest
 
 
-class Manifest:
+class Manifest(Watcher):
     """Follows the nodes, and keeps ``status.tsv``, ``manifest.json`` and ``errors.tsv`` true.
 
     The files may be shared with other runs on other people: rows of the entries of this run are
@@ -198,12 +202,6 @@ class Manifest:
             self._open[key] = self._open.get(key, 0) + 1
         self.write()
 
-    def started(self, node: Any) -> None:
-        """Nothing to note."""
-
-    def retried(self, node: Any, text: str) -> None:
-        """Nothing to note: the step may yet succeed."""
-
     def reopened(self, node: Any, reason: str) -> None:
         """Count one more."""
         self._open[self.entry_of(node).key] += 1
@@ -233,9 +231,6 @@ class Manifest:
         if entry.state != "failed":
             entry.state, entry.reason = state, f"{entry.prefix}, step {step}: {cause}"
         self.write()
-
-    def waiting(self) -> None:
-        """Nothing to note."""
 
     def entry_of(self, node: Any) -> Entry:
         """Entry to which a node belongs, from the names of the workflows around it."""

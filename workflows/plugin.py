@@ -22,25 +22,31 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 from alsflow.workflows.cache import FileHashes, record
+from alsflow.workflows.deaths import death_of_process, of_memory, printed_since
 from alsflow.workflows.keep import check_whole
-from alsflow.workflows.scheduler import GraphScheduler, Watcher
+from alsflow.workflows.machine import held_to, limits, oom_kills
+from alsflow.workflows.resources import expected
+from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.stored import portable
-from alsflow.workflows.usage import Meter
+from alsflow.workflows.usage import Meter, give_back, in_use_mb
+from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
 
 LOG_FORMAT = "%(relativeCreated)9.0f ms  %(name)s  %(message)s"
 F_SETSIG = 10  # of Linux; Python does not name it
-LOST = 255  # exit code of a worker whose server has died: nobody knows how it ended
 WAIT = 0.5  # s between two looks at the watchers while nothing happens
-PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage")
+MB_PER_GB = 1000
+NODE_FILE = "_node.pklz"  # Nipype's copy of a node, of no use once it has finished
+PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage", "alsflow.workflows.resources")
 
 
 # ---------------------------------------------------------------------------- in the worker
@@ -56,8 +62,9 @@ def work(pipe: connection.Connection, log_file: str, folder: str) -> None:
     for handler in logging.getLogger("nipype").handlers:
         handler.setFormatter(logging.Formatter(LOG_FORMAT))
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    hashes = FileHashes()
+    hashes, floor_mb = FileHashes(), 0.0
     while True:
+        floor_mb = give_back(floor_mb)
         try:
             packed = pipe.recv_bytes()
         except EOFError:
@@ -103,20 +110,30 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``error`` (traceback, or nothing), ``seconds``, ``hashes`` and, where the node died of
-        memory without its process dying, ``memory``.
+        ``error`` (traceback, or nothing), ``seconds``, ``hashes`` and, where the node has failed,
+        ``memory`` (whether it died of memory without its process dying) and ``peak_mb``.
     """
     start = time.monotonic()
+    meter = Meter()
     try:
         node = pickle.loads(packed)
-        check_whole(node)
-        with portable(node.base_dir), Meter() as meter:
+        with portable(node.base_dir), _held(node), meter:
+            check_whole(node)
             outputs = node.run().outputs
         seconds = time.monotonic() - start
         record(node, outputs, hashes, seconds, **asdict(meter.usage))
+        (Path(node.output_dir()) / NODE_FILE).unlink(missing_ok=True)
     except BaseException:  # also SystemExit: a node must not end its worker
-        return {"error": traceback.format_exc(), "seconds": time.monotonic() - start}
+        seconds, text = time.monotonic() - start, traceback.format_exc()
+        return {"error": text, "seconds": seconds, "memory": of_memory(text),
+                "peak_mb": meter.usage.peak_mb}  # fmt: skip
     return {"error": "", "seconds": seconds, "hashes": hashes.news()}
+
+
+def _held(node: Any) -> AbstractContextManager[None]:
+    """Hold a step whose library starts threads as it likes to the processors it was given."""
+    need = expected(node)
+    return held_to(need.processes) if need.threads else nullcontext()
 
 
 # ---------------------------------------------------------------------------- in the driver
@@ -129,6 +146,18 @@ class Worker:
     process: Any
     pipe: connection.Connection
     node: Any = None
+    peak_mb: float = 0.0  # most memory that it was seen to use for this node
+    log_start: int = 0  # size of the log when it began
+
+    def begin(self, node: Any, log_file: str) -> None:
+        """Note what it computes now."""
+        self.node, self.peak_mb = node, 0.0
+        with suppress(OSError):
+            self.log_start = os.path.getsize(log_file)
+
+    def look(self) -> None:
+        """Note how much memory it uses, which nobody can ask any more when it is dead."""
+        self.peak_mb = max(self.peak_mb, in_use_mb(self.process.pid))
 
     def kill(self) -> None:
         """End the process and every program that it has started."""
@@ -199,6 +228,7 @@ class WorkersPlugin(GraphScheduler):
         modules = {type(node.interface).__module__ for node in order}
         self._context = get_context("forkserver")
         self._context.set_forkserver_preload([*PRELOAD, *sorted(modules)])
+        self._kills = oom_kills()
 
     def _busy(self) -> bool:
         return bool(self._computing)
@@ -209,7 +239,10 @@ class WorkersPlugin(GraphScheduler):
 
     def _take(self, node: Any) -> bool:
         if node in self._alone:
-            return self._resources.take(node, alone=True)
+            room = self._resources.take(node, alone=True)
+            if room:
+                self._end_idle()  # even they hold memory
+            return room
         waiting = self._alone - self._resources.used.keys()
         return not waiting and self._resources.take(node)  # room is made for the one that waits
 
@@ -225,7 +258,7 @@ class WorkersPlugin(GraphScheduler):
             self._discard(worker)
             worker = self._new_worker()
             worker.pipe.send_bytes(packed)
-        worker.node = node
+        worker.begin(node, self._log_file)
         logger.info("%s started in process %s", node.fullname, worker.process.pid)
 
     def _collect(self) -> None:
@@ -235,6 +268,8 @@ class WorkersPlugin(GraphScheduler):
         if not busy:
             return
         happened = connection.wait([*busy, *sentinels], WAIT)
+        for worker in busy.values():
+            worker.look()
         for worker in list(busy.values()):
             if worker.pipe in happened or worker.process.sentinel in happened:
                 self._answer(worker)
@@ -247,11 +282,23 @@ class WorkersPlugin(GraphScheduler):
             answer = None
         worker.node = None
         if answer is not None:
+            if answer.get("memory"):
+                self._discard(worker, patience=0)  # nobody knows what it still holds
             self._ended(node, answer)
             return
         self._discard(worker)
+        before, self._kills = self._kills, oom_kills()
+        said = printed_since(self._log_file, worker.log_start)
         code = worker.process.exitcode
-        self._died(node, _obituary(code), memory=code in (-signal.SIGKILL, LOST))
+        death = death_of_process(code, self._kills - before, worker.peak_mb, said)
+        self._died(node, death.text, death.memory, death.peak_mb)
+
+    def _allowed(self, node: Any) -> str:
+        limit = limits().memory
+        given = self._resources.memory_gb
+        if limit.value / MB_PER_GB < given:
+            return f"{limit.value / MB_PER_GB:.1f} GB ({limit.source})"
+        return f"{given:.1f} GB (--mem)"
 
     # -- workers
 
@@ -281,10 +328,14 @@ class WorkersPlugin(GraphScheduler):
             self._discard(worker)
         return None
 
-    def _discard(self, worker: Worker) -> None:
+    def _discard(self, worker: Worker, patience: float = 5) -> None:
         self._workers.remove(worker)
-        worker.process.join(5)
+        worker.process.join(patience)  # the exit code of one that is dying is its own
         worker.kill()
+
+    def _end_idle(self) -> None:
+        for worker in [entry for entry in self._workers if entry.node is None]:
+            self._discard(worker, patience=0)
 
     def _close(self) -> None:
         """Idle workers end when their pipe closes; busy ones are killed."""
@@ -296,18 +347,3 @@ class WorkersPlugin(GraphScheduler):
         for worker in self._workers:
             worker.process.join(5)
         self._workers.clear()
-
-
-def _obituary(code: int | None) -> str:
-    """Why there is no answer, in the last line as tracebacks have it."""
-    if code is not None and code < 0:
-        known = -code in list(signal.Signals)
-        name = signal.Signals(-code).name if known else str(-code)
-        cause = f"was ended by the system (signal {name})"
-        if name == "SIGKILL":
-            cause += "; most often memory ran out: give fewer --nprocs or a machine with more"
-    elif code == LOST:
-        cause = "was lost: the server of the workers was ended by the system"
-    else:
-        cause = f"ended with code {code} and without a result"
-    return f"WorkerDiedError: The process that computed this step {cause}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alsflow.workflows.manifest import Key, Manifest, cause_of
+from alsflow.workflows.watcher import Watcher
 
 PLAIN_INTERVAL = 30.0  # s between two plain lines while nothing ends
 SHOWN_RUNNING = 6  # steps named in the table
@@ -21,7 +23,7 @@ SHOWN_REPAIRED = 5  # reasons named unless all are asked for
 BAR = 40  # characters
 
 
-class Progress:
+class Progress(Watcher):
     """Watcher that shows what is going on.
 
     Parameters
@@ -34,6 +36,8 @@ class Progress:
         Where to show it; standard error by default.
     verbose : bool
         Name every finished step, and every repaired one, where lines are plain.
+    why : callable, optional
+        Says why a step runs; then it is shown as it starts.
     """
 
     def __init__(
@@ -42,11 +46,13 @@ class Progress:
         processes: int,
         console: Console | None = None,
         verbose: bool = False,
+        why: Callable[[Any], str] | None = None,
     ):
         self._manifest = manifest
         self._processes = processes
         self._console = console or Console(stderr=True)
         self._verbose = verbose
+        self._why = why
         self._live: Live | None = None
         self._running: dict[Any, float] = {}
         self._open: set[Any] = set()
@@ -82,6 +88,8 @@ class Progress:
 
     def started(self, node: Any) -> None:
         """One step more is running."""
+        if self._why is not None:
+            self._say(f"{_short(node)} runs: {self._why(node)}")
         self._running[node] = time.monotonic()
         self._refresh()
 
@@ -123,6 +131,10 @@ class Progress:
         self._tell_streams()
         self._refresh()
 
+    def said(self, text: str) -> None:
+        """Something about the run as a whole, such as why jobs wait in the queue."""
+        self._say(text)
+
     def waiting(self) -> None:
         """Show that the run is alive."""
         if self._live is None and time.monotonic() - self._last_line > PLAIN_INTERVAL:
@@ -149,7 +161,7 @@ class Progress:
         if self._failed:
             text += f", {self._failed} failed"
         left = self.time_left()
-        return text + (f", about {_clock(left)} left" if left is not None else "")
+        return text + (f", about {clock(left)} left" if left is not None else "")
 
     def time_left(self) -> float | None:
         """Seconds until the end, from what steps of the same name took; None if unknown."""
@@ -190,7 +202,7 @@ class Progress:
         rows = Table.grid(padding=(0, 2))
         now = time.monotonic()
         for node, start in list(self._running.items())[:SHOWN_RUNNING]:
-            rows.add_row(Text(_short(node)), Text(_clock(now - start)))
+            rows.add_row(Text(_short(node)), Text(clock(now - start)))
         more = len(self._running) - SHOWN_RUNNING
         if more > 0:
             rows.add_row(Text(f"and {more} more"))
@@ -204,10 +216,10 @@ def _short(node: Any) -> str:
     return " ".join(part.removesuffix("_wf") for part in node.fullname.split(".")[1:])
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Duration for people.
 
-    >>> _clock(42), _clock(125), _clock(7300)
+    >>> clock(42), clock(125), clock(7300)
     ('42 s', '2 min', '2 h 2 min')
     """
     if seconds < 90:

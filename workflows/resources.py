@@ -26,6 +26,7 @@ from alsflow.workflows.settings import Settings
 
 Sizes = Mapping[str, float]
 BASE = "base"  # what is needed whatever the input
+MB_PER_GB = 1000
 STREAM_WORKFLOWS = ("anat_wf", "mrs_wf", "dwi_wf", "func_wf", "group_wf")
 
 
@@ -41,11 +42,14 @@ class Need:
         How long it takes on one processor of a server.
     processes : int
         Processors that it keeps busy.
+    threads : bool
+        Its library starts threads as it likes, and has to be held to these processors.
     """
 
     memory_gb: float
     minutes: float
     processes: int = 1
+    threads: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Row:
             round(_sum(self.memory, sizes), 3),
             round(_sum(self.minutes, sizes), 3),
             max(1, threads) if self.threads else 1,
+            self.threads,
         )
 
 
@@ -85,7 +90,8 @@ def rows() -> dict[str, Row]:
 @cache
 def light() -> Row:
     """Row of all other steps."""
-    return Row(**table()["light"])
+    entry = table()["light"]
+    return Row(entry["memory"], entry["minutes"])
 
 
 def row_of(step: str) -> Row:

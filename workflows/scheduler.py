@@ -11,42 +11,19 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import networkx as nx
 from nipype.pipeline.engine.utils import topological_sort
 from nipype.pipeline.plugins.base import PluginBase
 
 from alsflow.workflows.cache import FileHashes, drop_result, read_record, repair
+from alsflow.workflows.deaths import Death, death_by_error, last_words
 from alsflow.workflows.keep import Keeper
+from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
-
-
-class Watcher(Protocol):
-    """Is told what happens to the nodes."""
-
-    def planned(self, nodes: list[Any], repaired: dict[Any, str]) -> None:
-        """All nodes of the run, and why some old results were dropped."""
-
-    def started(self, node: Any) -> None:
-        """`node` was given to be computed."""
-
-    def retried(self, node: Any, text: str) -> None:
-        """`node` died as `text` says, and will be computed once more, alone."""
-
-    def reopened(self, node: Any, reason: str) -> None:
-        """`node` had finished, and is looked at or computed again for this `reason`."""
-
-    def finished(self, node: Any, seconds: float, cached: bool) -> None:
-        """`node` has its result; it took `seconds` (now, or when it was computed)."""
-
-    def failed(self, node: Any, text: str) -> None:
-        """`node` has no result; `text` is the traceback."""
-
-    def waiting(self) -> None:
-        """Hear that some time has passed."""
 
 
 class GraphScheduler(PluginBase):
@@ -71,7 +48,7 @@ class GraphScheduler(PluginBase):
         stop_on_first_crash: bool = False,
         plugin_args: dict[str, Any] | None = None,
     ):
-        super().__init__(plugin_args or {})
+        super().__init__(plugin_args=plugin_args or {})
         self._hashes = hashes
         self._watchers = tuple(watchers)
         self._stop_first = stop_on_first_crash
@@ -80,6 +57,7 @@ class GraphScheduler(PluginBase):
         self._running: set[Any] = set()
         self._retried: set[Any] = set()  # nodes that died of memory once
         self._alone: set[Any] = set()  # those of them that have no result yet
+        self.explain: Callable[[Any], str] | None = None  # why a node runs
 
     def run(self, graph: nx.DiGraph, config: dict, updatehash: bool = False) -> None:
         """Compute every node whose result is not there, as soon as its inputs are."""
@@ -130,6 +108,10 @@ class GraphScheduler(PluginBase):
 
     def _close(self) -> None:
         """End whatever is still being computed."""
+
+    def _allowed(self, node: Any) -> str:
+        """Memory that `node` had when it was alone, and what sets it, for people."""
+        return "all that there was"
 
     # -- the loop
 
@@ -182,6 +164,8 @@ class GraphScheduler(PluginBase):
     def _begin(self, node: Any) -> None:
         if getattr(node.interface, "terminal_output", "") == "stream":
             node.interface.terminal_output = "allatonce"
+        if self.explain is not None:  # before the old result is gone
+            logger.info("%s runs: %s", node.fullname, self.explain(node))
         drop_result(node)  # an old result must not be taken for that of a process that dies
         self._start(node)
         self._running.add(node)
@@ -192,14 +176,16 @@ class GraphScheduler(PluginBase):
         self._hashes.add(answer.get("hashes", {}))
         if not answer["error"]:
             self._finish(node, answer["seconds"], cached=False)
-        elif answer.get("memory"):
-            self._died(node, answer["error"], memory=True)
-        else:
-            self._fail(node, answer["error"])
+            return
+        death = death_by_error(answer["error"], answer.get("peak_mb", 0))
+        self._died(node, death.text, death.memory or bool(answer.get("memory")), death.peak_mb)
 
-    def _died(self, node: Any, obituary: str, memory: bool) -> None:
+    def _died(self, node: Any, obituary: str, memory: bool, peak_mb: float = 0) -> None:
         """Give a node that died of memory one more chance; any other has failed."""
         drop_result(node)
+        if memory and node in self._retried:
+            death = Death(obituary, memory, peak_mb)
+            obituary = last_words(death, node.mem_gb, self._allowed(node))
         if not memory or node in self._retried or self._stopped:
             self._fail(node, obituary)
             return
@@ -223,7 +209,7 @@ class GraphScheduler(PluginBase):
             self._missing[follower] -= 1
             if self._missing[follower] == 0:
                 self._ready.append(follower)
-        for follower in self.keeper.finished(node):
+        for follower in self.keeper.finished(node, cached):
             self._reopen(follower, "an input of it was made again and is another", forget=False)
         self._ready.sort(key=self._rank.__getitem__)
         logger.info("%s %s", node.fullname, "cached" if cached else f"done in {seconds:.1f} s")

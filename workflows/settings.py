@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -182,6 +183,18 @@ class SettingsError(ValueError):
 def profile_names() -> list[str]:
     """Names of the profiles that come with the program."""
     return sorted(path.stem for path in PROFILES.glob("*.toml"))
+
+
+def megabytes(text: str) -> int:
+    """Memory in MB.
+
+    >>> megabytes("16G"), megabytes("16000M"), megabytes("16000"), megabytes("1.5GB")
+    (16000, 16000, 16000, 1500)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]?)I?B?\s*", text.upper())
+    if match is None:
+        raise SettingsError(f"{text!r} is no size; write 16G, 16000M or 16000 (MB).")
+    return round(float(match[1]) * {"": 1, "M": 1, "G": 1000, "T": 1_000_000}[match[2]])
 
 
 def read_toml(path: Path) -> dict[str, Any]:

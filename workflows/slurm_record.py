@@ -134,26 +134,12 @@ def chain(submissions: Sequence[Submission], name: str = "") -> list[Submission]
     return [run for run in valid if roots[run.name] == root]
 
 
-def new_folder(output_dir: Path, make: bool = True) -> Path:
-    """Folder of the next submission; what two make at one time differs."""
+def next_folder(output_dir: Path) -> Path:
+    """Folder of the next submission; it is not made. See `submitting`."""
     parent = output_dir / RUNS
-    if make:
-        parent.mkdir(parents=True, exist_ok=True)
     numbers = [int(match[1]) for path in parent.glob("run-*")
                if (match := re.fullmatch(r"run-(\d+)", path.name))]  # fmt: skip
-    number = max(numbers, default=0) + 1
-    while True:
-        folder = parent / f"run-{number:03d}"
-        if not make:
-            return folder
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            number += 1
-            continue
-        for name in (LOGS, TASKS):
-            (folder / name).mkdir()
-        return folder
+    return parent / f"run-{max(numbers, default=0) + 1:03d}"
 
 
 @contextmanager

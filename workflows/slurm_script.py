@@ -164,6 +164,7 @@ def in_container(
     places = [f"{folder}:{folder}" for folder in folders]
     places += [f"{path}:{path}:ro" for path in dict.fromkeys(map(str, read_only))
                if path not in folders]  # fmt: skip
+    places.sort(key=lambda place: place.count("/"))  # or a folder would hide one inside it
     places += slurm.binds
     variables = [f"{name}={value}" for name, value in (environment or {}).items()]
     if slurm.runtime in ("apptainer", "singularity"):
@@ -171,9 +172,9 @@ def in_container(
         words += [word for place in places for word in ("--bind", place)]
         words += [word for variable in variables for word in ("--env", variable)]
         return [*words, slurm.container, *command]
-    words = [slurm.runtime, "run", "--rm", "--network", "none"]
-    if slurm.runtime == "docker":
-        words += ["--user", f"{os.getuid()}:{os.getgid()}"]
+    # the image itself is nobody's; with podman, root inside is the user outside
+    user = f"{os.getuid()}:{os.getgid()}" if slurm.runtime == "docker" else "0:0"
+    words = [slurm.runtime, "run", "--rm", "--network", "none", "--user", user]
     words += [word for place in places for word in ("--volume", _pair(place))]
     words += [word for variable in variables for word in ("--env", variable)]
     return [*words, "--entrypoint", command[0], slurm.container, *command[1:]]

@@ -10,15 +10,16 @@ from __future__ import annotations
 import csv
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from alsflow.interfaces import slurm
+from alsflow.nodes.errors import MissingProgramError
 from alsflow.workflows import exits
 from alsflow.workflows import slurm_record as record
-from alsflow.workflows.manifest import STATUS
+from alsflow.workflows.manifest import ERRORS, STATUS
 from alsflow.workflows.slurm_record import GROUP, Mark, Submission
 
 TaskState = Literal["done", "flagged", "running", "pending", "refused", "absent", "failed",
@@ -38,14 +39,25 @@ NOTES = (
      "OUT_OF_MEMORY"),
     (r"CANCELLED AT ", "CANCELLED"),
 )  # fmt: skip
-WAITS = {
+ENDS = {
+    "TIMEOUT": "its time was over ({time})",
+    "OUT_OF_MEMORY": "it was killed, most likely for lack of memory (it had {mem})",
+    "NODE_FAIL": "its node failed",
+    "PREEMPTED": "Slurm stopped it to make room for another job",
+    "CANCELLED": "it was cancelled (scancel)",
+    "REQUEUED": "Slurm put it back into the queue, from which it is gone",
+}
+CURES = {"TIMEOUT": "resume with a longer --time", "OUT_OF_MEMORY": "resume with more --mem"}
+WAITS = {  # by the start of Slurm's reason
     "JobArrayTaskLimit": "waits for its turn (slurm.array_tasks)",
     "Dependency": "waits for the people",
     "Resources": "waits for free processors or memory",
     "Priority": "waits behind jobs of higher priority",
-    "JobHeldUser": "is held; scontrol release {job}",
-    "JobHeldAdmin": "is held by an administrator",
+    "JobHeldUser": "waits until it is released: scontrol release {job}",
+    "JobHeldAdmin": "waits until an administrator releases it",
     "BeginTime": "starts again in a moment",
+    "ReqNodeNotAvail": "waits for nodes that are down, drained or reserved",
+    "Nodes required for job are": "waits for nodes that are down, drained or reserved",
 }
 
 
@@ -79,6 +91,7 @@ class Overview:
     group: Task | None
     silent: bool = False  # the queue did not answer
     others: int = 0  # people of earlier submissions who are not in this one
+    resumed: tuple[str, ...] = ()  # submissions that resumed it
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -95,7 +108,7 @@ class Overview:
     def exit_code(self) -> int:
         """0: all done; 75: something is pending or running; 1: something else."""
         states = {task.state for task in self.tasks}
-        if states & set(ALIVE) or self.silent:
+        if states & set(ALIVE):
             return exits.TRY_AGAIN
         return exits.OK if states <= {"done"} else exits.FAILED
 
@@ -104,6 +117,7 @@ class Overview:
         state = {exits.OK: "done", exits.TRY_AGAIN: "unfinished"}.get(self.exit_code, "failed")
         return {
             "run": self.run,
+            "resumed_by": self.resumed,
             "state": state,
             "counts": self.counts,
             "people": [asdict(task) for task in self.people],
@@ -124,26 +138,39 @@ def overview(output_dir: Path, runs: Sequence[Submission]) -> Overview:
     """
     attempts, last = record.last_attempts(runs), record.last_group(runs)
     jobs = {job for run in [*attempts.values(), *([last] if last else [])] for job in run.jobs}
-    queue = slurm.states(jobs, user=runs[-1].user)  # before the files: what ends now has its mark
-    rows = read_rows(output_dir)
+    queue = _ask(jobs, runs[-1].user)  # before the files are read: what ends now has its mark
+    rows = read_rows(output_dir / STATUS)
+    details = read_rows(output_dir / "logs" / ERRORS)
     looked = [
-        _Looked(output_dir, attempts[label], label, queue, rows.get(label, []))
+        _Looked(
+            output_dir, attempts[label], label, queue, rows.get(label, []), details.get(label, [])
+        )
         for label in sorted(attempts)
     ]
     if last is not None:
-        looked.append(_Looked(output_dir, last, GROUP, queue, rows.get(GROUP, [])))
+        looked.append(
+            _Looked(output_dir, last, GROUP, queue, rows.get(GROUP, []), details.get(GROUP, []))
+        )
     silent = {one.job for one in looked if one.unexplained} - {""}
     history = slurm.history(silent) if silent else {}
     tasks = [replace(one, history=history).task() for one in looked]
     group = tasks.pop() if last is not None else None
     if group is None and GROUP in runs[0].levels:
-        group = Task(GROUP, "not-run", "was not submitted", run=runs[-1].name)
-    return Overview(runs[0].name, tuple(tasks), group, silent=queue is None)
+        group = Task(GROUP, "not-run", "it was not submitted", run=runs[-1].name)
+    return Overview(runs[0].name, tuple(tasks), group, silent=queue is None,
+                    resumed=tuple(run.name for run in runs[1:]))  # fmt: skip
 
 
-def read_rows(output_dir: Path) -> dict[str, list[dict[str, str]]]:
-    """Rows of ``status.tsv`` by label of the person; those of the group level under its name."""
-    path = output_dir / STATUS
+def _ask(jobs: Iterable[str], user: int) -> dict[str, slurm.Job] | None:
+    """Jobs that the queue knows; None where it does not answer, or is not here at all."""
+    try:
+        return slurm.states(jobs, user=user)
+    except MissingProgramError:
+        return None
+
+
+def read_rows(path: Path) -> dict[str, list[dict[str, str]]]:
+    """Rows of a table by label of the person; those of the group level under its name."""
     rows: dict[str, list[dict[str, str]]] = {}
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as handle:
@@ -165,6 +192,7 @@ class _Looked:
     label: str
     queue: Mapping[str, slurm.Job] | None
     rows: Sequence[Mapping[str, str]]
+    details: Sequence[Mapping[str, str]] = ()
     history: Mapping[str, slurm.Ended] = field(default_factory=dict)
 
     @property
@@ -203,7 +231,9 @@ class _Looked:
 
     def _alive(self, entry: slurm.Job, started: Mark | None) -> Task:
         if entry.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "CONFIGURING"):
-            words = WAITS.get(entry.reason, entry.reason).format(job=self.job)
+            known = (words for start, words in WAITS.items() if entry.reason.startswith(start))
+            other = f"waits ({entry.reason})" if entry.reason else "waits"
+            words = next(known, other).format(job=self.job)
             hint = ""
             if entry.hopeless:
                 words = f"will never start: {entry.reason}"
@@ -222,7 +252,7 @@ class _Looked:
 
     def _ended(self, started: Mark | None, ended: Mark) -> Task:
         seconds = max(0, ended.second - started.second) if started else 0
-        more = {"seconds": seconds, "code": ended.code, "node": ended.node}
+        more: dict[str, Any] = {"seconds": seconds, "code": ended.code, "node": ended.node}
         states = {row["state"] for row in self.rows}
         if ended.code == exits.OK:
             return self._told("done", "", started, **more)
@@ -238,11 +268,14 @@ class _Looked:
                               "add the file, then resume", **more)  # fmt: skip
         if ended.code == exits.FAILED and {"flagged"} <= states <= {"done", "flagged", "absent"}:
             return self._told("flagged", self._reasons("flagged"), started, **more)
+        crashes = [row["details"] for row in self.details if row["details"] != "n/a"]
+        more |= {"log": crashes[0]} if crashes else {}
         return self._told("failed", self._reasons("failed", "not-run", "refused"), started, **more)
 
     def _reasons(self, *states: str) -> str:
         """Reasons in ``status.tsv``; where it has none, the last words in the log."""
-        found = [f"{row['stream']}: {row['reason']}" for state in states for row in self.rows
+        found = [row["reason"] if row["stream"] == GROUP else f"{row['stream']}: {row['reason']}"
+                 for state in states for row in self.rows
                  if row["state"] == state and row["reason"] != "n/a"]  # fmt: skip
         if found:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -255,36 +288,23 @@ class _Looked:
 
     def _lost(self, entry: slurm.Job | slurm.Ended | None, started: Mark | None) -> Task:
         if not self.job:
-            return self._told("not-run", "was not submitted", None)
+            return self._told("not-run", "it was not submitted", None)
         state = self._note() or (entry.state if entry is not None else "")
         if started is None and state in ("", "CANCELLED"):
-            words = "was cancelled before it started" if state else "never started"
+            words = "it was cancelled before it started"
+            words += "" if state else ", or lost"  # Slurm forgets such a task at once
             return self._told("not-run", words, None)
         return self._killed(state, started)
 
     def _killed(self, state: str, started: Mark | None, **more: Any) -> Task:
-        run = self.run
-        words = {
-            "TIMEOUT": f"its time was over ({run.time})",
-            "OUT_OF_MEMORY": f"it was killed, most likely for lack of memory (it had {run.mem})",
-            "NODE_FAIL": "its node failed",
-            "PREEMPTED": "Slurm stopped it to make room for another job",
-            "CANCELLED": "it was cancelled (scancel)",
-            "REQUEUED": "Slurm put it back into the queue, from which it is gone",
-        }
-        hints = {
-            "TIMEOUT": "resume with a longer --time",
-            "OUT_OF_MEMORY": "resume with more --mem",
-        }
-        fallback = "it ended without a word: killed (kill -9), or its node was lost or restarted"
-        if more.get("code") is not None:
-            fallback = f"it was ended by a signal from outside (exit code {more['code']})"
-        reason = words.get(state) or (
-            slurm.SENTENCES.get(state) and f"it {slurm.SENTENCES[state]}"
-        )
-        return self._told(
-            "killed", reason or fallback, started, hints.get(state, "resume"), **more
-        )
+        reason = "it ended without a word: killed (kill -9), or its node was lost or restarted"
+        if state in ENDS:
+            reason = ENDS[state].format(time=self.run.time, mem=self.run.mem)
+        elif state in slurm.SENTENCES and state != "FAILED":
+            reason = f"it {slurm.SENTENCES[state]}"
+        elif more.get("code") is not None:
+            reason = f"it was ended by a signal from outside (exit code {more['code']})"
+        return self._told("killed", reason, started, CURES.get(state, "resume"), **more)
 
     def _note(self) -> str:
         """Slurm's word for what it did to the task, from the last note in its log."""

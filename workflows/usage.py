@@ -18,7 +18,7 @@ from pathlib import Path
 
 SELF = Path("/proc/self")
 INTERVAL = 0.05  # s between two looks at the programs that a step has started
-KEPT_MB = 150.0  # memory that a worker may hold on to between two steps
+KEPT_MB = 50.0  # what a worker may hold on to beyond what it cannot give back
 KB_PER_MB = 1000 / 1.024
 
 
@@ -57,7 +57,6 @@ class Meter:
 
     def __enter__(self) -> Meter:
         self._cpu = _cpu_seconds()
-        self._before_mb = status_mb("self", "VmRSS")
         self._resettable = _reset_peak()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -69,8 +68,6 @@ class Meter:
         own = status_mb("self", "VmHWM" if self._resettable else "VmRSS")
         self.usage.peak_mb = round(max(own, self._seen_mb), 1)
         self.usage.cpu_seconds = round(_cpu_seconds() - self._cpu, 2)
-        if status_mb("self", "VmRSS") > self._before_mb + KEPT_MB:
-            give_back()
 
     def _watch(self) -> None:
         """Note the highest sum of this process and of what it has started."""
@@ -80,10 +77,16 @@ class Meter:
                 self._seen_mb = max(self._seen_mb, status_mb("self", "VmRSS") + below)
 
 
+def in_use_mb(pid: int) -> float:
+    """Highest memory of a process since it was set back, and of what it has started, MB."""
+    return status_mb(pid, "VmHWM") + sum(status_mb(k, "VmHWM") for k in programs_below(pid))
+
+
 def status_mb(pid: int | str, name: str) -> float:
-    """One entry of /proc/PID/status in MB; 0 where there is none."""
+    """One size in /proc/PID/status, MB; 0 where there is none."""
     with suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+        for line in text.splitlines():
             if line.startswith(f"{name}:"):
                 return int(line.split()[1]) / KB_PER_MB
     return 0.0
@@ -131,8 +134,22 @@ def _cpu_seconds() -> float:
     return sum(entry.ru_utime + entry.ru_stime for entry in used)
 
 
-def give_back() -> None:
-    """Return memory that is no longer needed to the system, for the steps of other workers."""
+def give_back(floor_mb: float) -> float:
+    """Return memory that is no longer needed to the system, for the steps of other workers.
+
+    Parameters
+    ----------
+    floor_mb : float
+        What was left the last time, MB: libraries and their compiled code.
+
+    Returns
+    -------
+    float
+        What is left now, if there was enough to return to look.
+    """
+    if status_mb("self", "VmRSS") <= floor_mb + KEPT_MB:
+        return floor_mb
     gc.collect()
     with suppress(OSError, AttributeError):  # not every C library has it
         ctypes.CDLL(None).malloc_trim(0)
+    return status_mb("self", "VmRSS")

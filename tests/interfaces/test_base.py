@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alsflow.interfaces import base
+from alsflow.interfaces import code
 from alsflow.interfaces.base import CodedInterface, code_version
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,44 +22,98 @@ INTERFACES = {
 }
 
 
+FILES = {
+    "nodes/inner.py": "def inner(x):\n    return x\n",
+    "nodes/step.py": "from toyproject.nodes.inner import inner\n\nLIMIT = 1\n\n\n"
+    "def step(x):\n    return inner(x)\n",
+    "interfaces/files.py": "MODE = 'r'\n\n\ndef read(path):\n    return open(path, MODE)\n\n\n"
+    "def write(path):\n    return open(path, 'w')\n",
+    "interfaces/kinds.py": "class Kind:\n    grey = 1\n",
+    "interfaces/shelf.py": "from toyproject.interfaces.files import read, write\n"
+    "from toyproject.interfaces.kinds import Kind\nfrom toyproject.nodes.step import step\n\n\n"
+    "def beside(x):\n    return x\n\n\n"
+    "class Reader(Kind):\n    def run(self, path):\n        return beside(step(read(path)))\n\n\n"
+    "class Writer:\n    def run(self, path):\n        write(path)\n",
+}
+
+
 @pytest.fixture
-def module(tmp_path, monkeypatch):
-    """Write a project of two modules anew and give the version of the upper one's function."""
-    package = tmp_path / "toyproject"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
+def version(tmp_path, monkeypatch):
+    """Write a project, one of its files changed, and give the version of one of its classes."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(base, "PACKAGE", "toyproject")
+    monkeypatch.setattr(code, "PACKAGE", "toyproject")
+    monkeypatch.setattr(code, "WHOLE", "toyproject.nodes")
 
-    def version(lower: str, upper: str = "") -> str:
-        (package / "lower.py").write_text(lower)
-        (package / "upper.py").write_text(
-            f"from toyproject.lower import helper\n{upper}\ndef step(x):\n    return helper(x)\n"
+    def write(name: str = "", old: str = "", new: str = "", of: str = "Reader") -> str:
+        for path, text in FILES.items():
+            if path == name:
+                assert old in text
+                text = text.replace(old, new)
+            file = tmp_path / "toyproject" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        for folder in ("", "nodes", "interfaces"):
+            (tmp_path / "toyproject" / folder / "__init__.py").write_text("")
+        forget()
+        return code_version(
+            cls=getattr(importlib.import_module("toyproject.interfaces.shelf"), of)
         )
-        for name in [name for name in sys.modules if name.startswith("toyproject")]:
-            del sys.modules[name]
-        base._module_code.cache_clear()
-        importlib.invalidate_caches()
-        return code_version(importlib.import_module("toyproject.upper").step)
 
-    yield version
-    base._module_code.cache_clear()
+    yield write
+    forget()
 
 
-def test_changed_helper_changes_the_version(module):
-    assert module("def helper(x):\n    return x\n") != module("def helper(x):\n    return x + 1\n")
+def forget():
+    for name in [name for name in sys.modules if name.startswith("toyproject")]:
+        del sys.modules[name]
+    code._module.cache_clear(), code._reached.cache_clear()
+    importlib.invalidate_caches()
 
 
-def test_comments_and_docstrings_do_not_count(module):
-    plain = module("def helper(x):\n    return x\n")
-    assert plain == module(
-        '"""Says it."""\n# why\ndef helper(x):\n    """Help."""\n    return x\n'
-    )
+REACHED = {
+    "node function": ("nodes/step.py", "inner(x)", "inner(x) + 1"),
+    "what the node imports": ("nodes/inner.py", "return x", "return -x"),
+    "constant of a node": ("nodes/step.py", "LIMIT = 1", "LIMIT = 2"),
+    "own body": ("interfaces/shelf.py", "beside(step(", "beside(2 * step("),
+    "function beside": ("interfaces/shelf.py", "def beside(x):\n    return x", "beside = abs"),
+    "function of another interface": ("interfaces/files.py", "open(path, MODE)", "path"),
+    "constant that it names": ("interfaces/files.py", "'r'", "'rb'"),
+    "class above": ("interfaces/kinds.py", "grey = 1", "grey = 2"),
+    "what runs on import": ("interfaces/kinds.py", "class Kind", "print()\n\n\nclass Kind"),
+}
+APART = {
+    "comment": ("nodes/inner.py", "def inner(x):", "# why\ndef inner(x):  # so"),
+    "docstring": ("nodes/inner.py", "    return", '    """Say."""\n    return'),
+    "comment in the class": ("interfaces/shelf.py", "    def run(self, path):\n        return",
+                             "    # why\n\n    def run(self, path):\n        return"),
+    "neighbour": ("interfaces/shelf.py", "write(path)\n", "write(path + path)\n"),
+    "function that it does not name": ("interfaces/files.py", "'w'", "'wb'"),
+}  # fmt: skip
 
 
-def test_changed_constant_beside_the_function_counts(module):
-    code = "def helper(x):\n    return x\n"
-    assert module(code, "LIMIT = 1") != module(code, "LIMIT = 2")
+@pytest.mark.parametrize("name", REACHED)
+def test_code_that_is_reached_counts(version, name):
+    assert version() != version(*REACHED[name])
+
+
+@pytest.mark.parametrize("name", APART)
+def test_what_is_not_reached_does_not_count(version, name):
+    assert version() == version(*APART[name])
+
+
+def test_the_neighbour_has_a_version_of_its_own(version):
+    before, after = (version(*change, of="Writer") for change in ((), APART["neighbour"]))
+    assert before != after
+    assert before == version(*REACHED["own body"], of="Writer")
+
+
+def test_modules_that_changed_can_be_named(version):
+    version()
+    before = code.code_parts(cls=importlib.import_module("toyproject.interfaces.shelf").Reader)
+    version(*REACHED["what the node imports"])
+    after = code.code_parts(cls=importlib.import_module("toyproject.interfaces.shelf").Reader)
+    assert before.keys() == after.keys()
+    assert [name for name in before if before[name] != after[name]] == ["toyproject.nodes.inner"]
 
 
 @pytest.mark.parametrize("name", INTERFACES)

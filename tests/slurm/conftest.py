@@ -1,5 +1,6 @@
 """One real cluster for all tests of this folder."""
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -9,6 +10,14 @@ FOLDER = Path(__file__).parent
 for _folder in (FOLDER, FOLDER.parent / "workflows" / "helpers"):
     if str(_folder) not in sys.path:
         sys.path.insert(0, str(_folder))
+
+_spec = importlib.util.spec_from_file_location(
+    "toy_conftest", FOLDER.parent / "workflows" / "conftest.py"
+)
+_module = importlib.util.module_from_spec(_spec)
+sys.modules["toy_conftest"] = _module  # its dataclass looks there
+_spec.loader.exec_module(_module)
+toy = _module.toy
 
 
 def pytest_collection_modifyitems(items):

@@ -113,10 +113,19 @@ def test_containers(tmp_path):
     ]  # fmt: skip
     slurm = SlurmSettings(container="alsflow:1", runtime="podman", binds=("/scratch",))
     assert in_container(["python", "-m", "x"], slurm, ["/out"]) == [
-        "podman", "run", "--rm", "--network", "none", "--volume", "/out:/out",
+        "podman", "run", "--rm", "--network", "none", "--user", "0:0", "--volume", "/out:/out",
         "--volume", "/scratch:/scratch", "--entrypoint", "python", "alsflow:1", "-m", "x",
     ]  # fmt: skip
 
 
 def test_signs_of_slurm_in_a_path():
     assert plain_path("/a%j/b") == "/a%%j/b"
+
+
+@pytest.mark.parametrize("runtime", ["apptainer", "podman"])
+def test_output_inside_the_dataset_is_not_hidden_by_it(runtime):
+    """Binds are mounted in their order: the folder outside comes first."""
+    slurm = SlurmSettings(container="image", runtime=runtime)
+    words = in_container(["x"], slurm, ["/bids/derivatives/out"], ["/bids"])
+    places = [word for word in words if word.startswith("/")]
+    assert places == ["/bids:/bids:ro", "/bids/derivatives/out:/bids/derivatives/out"]

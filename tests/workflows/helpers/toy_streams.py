@@ -9,6 +9,7 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 from nipype.pipeline.engine import Node, Workflow
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
+from alsflow.interfaces.programs import call
 from alsflow.interfaces.whole import whole
 from alsflow.nodes.errors import BadInputError
 from alsflow.workflows.ports import port
@@ -24,6 +25,17 @@ def note(runtime, name):
     visit = Path(runtime.cwd).parents[1].name.removesuffix("_wf")
     with (work_dir_of(runtime) / "calls.txt").open("a") as calls:
         calls.write(f"{visit}:{name}\n")
+
+
+def hold_memory(folder, megabytes):
+    """Hold memory until another step holds some too, and a little longer."""
+    held = bytearray(megabytes * 1_000_000)
+    held[::4096] = bytes(len(held[::4096])).replace(b"\0", b"x")
+    (folder / f"holds_{os.getpid()}").touch()
+    end = time.monotonic() + 10
+    while len(list(folder.glob("holds_*"))) < 2 and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(0.5)
 
 
 class _LoadInputSpec(CodedInputSpec):
@@ -56,6 +68,13 @@ class Load(CodedInterface):
             os.kill(os.getpid(), signal.SIGKILL)
         if "kill" in text:
             os.kill(os.getpid(), signal.SIGKILL)
+        if "memory" in text and not ("once" in text and once.exists()):
+            once.touch()
+            raise MemoryError
+        if "program" in text:
+            call(["sh", "-c", "kill -9 $$"], 10)
+        if "hog" in text:
+            hold_memory(work_dir_of(runtime), int(text.split()[1]))
         if "unpicklable" in text:
             self._results["extra"] = lambda: None
         if "exit" in text:
