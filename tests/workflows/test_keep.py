@@ -141,6 +141,16 @@ def test_failed_removes_passing_files_of_visits_that_succeeded(chain, passing):
     assert chain.gone() == ["first/a_file.txt", "first/b_file.txt"]
 
 
+@pytest.mark.parametrize(("by", "goes"), [("second", True), ("third", False), ("named", False)])
+def test_overtaken_file_goes_where_the_next_step_has_one_of_its_own(chain, monkeypatch, by, goes):
+    monkeypatch.setattr(keep, "table", lambda: {"dwi": {"overtaken": {"first": by}}})
+    outer = chain.build()
+    inner = outer.get_node("sub_01_wf").get_node("dwi_wf")
+    inner.connect(inner.get_node("first"), "b_file", Node(Merge(1), name="named"), "in1")
+    run(outer, chain.work, "failed")
+    assert chain.gone() == (["first/a_file.txt", "first/b_file.txt"] if goes else [])
+
+
 @pytest.mark.parametrize(
     ("choice", "kept"), [("failed", EVERYTHING), ("none", ["second/a_file.txt"])]
 )
