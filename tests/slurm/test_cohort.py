@@ -37,4 +37,5 @@ def test_the_same_derivatives_as_with_workers(cluster, tmp_path, monkeypatch):
     out.rename(first)
     assert run(out, tmp_path / "work") == 0
     out.rename(second)
-    assert differences(first, second) == []
+    found = differences(first, second)
+    assert [line for line in found if not line.startswith("logs/resources.")] == []  # seconds

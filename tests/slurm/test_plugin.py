@@ -167,6 +167,8 @@ def test_relative_working_directory_and_options_of_the_user(cohort, monkeypatch)
     cohort.add("sub-01")
     monkeypatch.chdir(cohort.root)
     cohort.toy.work = Path("work")
+    monkeypatch.setenv("SBATCH_PARTITION", "nope")  # the settings count, not the shell
+    monkeypatch.setenv("SBATCH_ARRAY_INX", "1-3")
     assert (
         cohort.run(
             sbatch=("--comment=two words", "--nice=7"),
@@ -195,9 +197,9 @@ def test_no_more_jobs_than_allowed_and_one_question_per_interval(cohort, monkeyp
         most.append(len(cohort.cluster.running()))
         return job
 
-    def call_and_count(*command):
+    def call_and_count(*command, **options):
         questions.append(command[0])
-        return call(*command)
+        return call(*command, **options)
 
     monkeypatch.setattr(slurm, "submit", submit_and_count)
     monkeypatch.setattr(slurm, "_call", call_and_count)
