@@ -231,7 +231,11 @@ def _need_slurm() -> None:
 
 
 def _tell(asked: Any) -> None:
-    """Say of whom it is known already that something is missing or refused."""
+    """Say what is to be expected, and of whom it is known that something is missing or refused."""
+    from alsflow.workflows.slurm_array import expected
+
+    for line in expected(asked):
+        _say(line)
     for entry in asked.entries:
         if entry.state in ("absent", "refused") and (entry.expected or entry.state == "refused"):
             _say(f"{entry.stream}: {entry.state}: {entry.reason}")
