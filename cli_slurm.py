@@ -202,6 +202,10 @@ def _submit(words: list[str]) -> int:
     from alsflow.workflows import slurm_record as record
 
     arguments = submit_parser().parse_args(words)
+    for name in ("why", "clean_workdir"):
+        if getattr(arguments, name, False):
+            option = f"--{name.replace('_', '-')}"
+            raise StopRunError(exits.USAGE, f"{option} is for alsflow itself, not for {PROGRAM}.")
     levels = _levels(arguments.analysis_level)
     arguments.analysis_level = levels[0]
     settings = cli.resolved(cli.make_settings(arguments))

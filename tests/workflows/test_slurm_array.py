@@ -171,6 +171,7 @@ def test_tasks_get_the_settings_of_the_submission(toy, cluster, tmp_path):
         (["--group-after", "never"], 64, "any, ok"),
         (["--container", "/no/image.sif"], 64, "/no/image.sif"),
         (["--array-tasks", "-1"], 64, "array_tasks"),
+        (["--why"], 64, "--why is for alsflow itself"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_submitted(toy, cluster, capsys, words, code, text):
