@@ -202,6 +202,10 @@ def _submit(words: list[str]) -> int:
     from alsflow.workflows import slurm_record as record
 
     arguments = submit_parser().parse_args(words)
+    for name in ("why", "clean_workdir"):
+        if getattr(arguments, name, False):
+            option = f"--{name.replace('_', '-')}"
+            raise StopRunError(exits.USAGE, f"{option} is for alsflow itself, not for {PROGRAM}.")
     levels = _levels(arguments.analysis_level)
     arguments.analysis_level = levels[0]
     settings = cli.resolved(cli.make_settings(arguments))
@@ -231,7 +235,11 @@ def _need_slurm() -> None:
 
 
 def _tell(asked: Any) -> None:
-    """Say of whom it is known already that something is missing or refused."""
+    """Say what is to be expected, and of whom it is known that something is missing or refused."""
+    from alsflow.workflows.slurm_array import expected
+
+    for line in expected(asked):
+        _say(line)
     for entry in asked.entries:
         if entry.state in ("absent", "refused") and (entry.expected or entry.state == "refused"):
             _say(f"{entry.stream}: {entry.state}: {entry.reason}")

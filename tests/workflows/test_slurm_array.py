@@ -14,9 +14,11 @@ import pytest
 
 from alsflow import cli_slurm
 from alsflow.interfaces import slurm
+from alsflow.workflows import expectation
 from alsflow.workflows import slurm_array as array
 from alsflow.workflows import slurm_record as record
 from alsflow.workflows.exits import StopRunError
+from alsflow.workflows.resources import Need
 from alsflow.workflows.settings import Settings, SettingsError, SlurmSettings
 from alsflow.workflows.slurm_status import Overview, Task, overview
 
@@ -169,6 +171,7 @@ def test_tasks_get_the_settings_of_the_submission(toy, cluster, tmp_path):
         (["--group-after", "never"], 64, "any, ok"),
         (["--container", "/no/image.sif"], 64, "/no/image.sif"),
         (["--array-tasks", "-1"], 64, "array_tasks"),
+        (["--why"], 64, "--why is for alsflow itself"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_submitted(toy, cluster, capsys, words, code, text):
@@ -177,6 +180,21 @@ def test_mistakes_are_found_before_anything_is_submitted(toy, cluster, capsys, w
     assert text in capsys.readouterr().err
     assert cluster.taken == []
     assert not list(toy.out.rglob("run-*"))
+
+
+def test_task_that_gets_less_than_is_expected(toy, cluster, capsys, monkeypatch):
+    toy.add("sub-01/ses-a"), toy.add("sub-01/ses-b")
+    need = Need(memory_gb=6.0, minutes=20.0, processes=1)
+    monkeypatch.setattr(
+        expectation, "_needs", lambda graph, sizes, threads: dict.fromkeys(graph, need)
+    )
+    assert send(toy, "--dry-run", "--time", "100", "--mem", "4G") == 0
+    said = capsys.readouterr().err
+    assert "about 2.0 h on 4 processors" in said  # three steps of two visits
+    assert "more than the 100 min of a task; give --time" in said
+    assert "is expected to need 6.0 GB" in said
+    assert send(toy, "--dry-run", "--time", "3:00:00", "--mem", "8G") == 0
+    assert "give" not in capsys.readouterr().err
 
 
 def test_levels(toy, cluster, capsys):
@@ -768,6 +786,7 @@ def test_people_one_by_one_give_what_one_run_gives(toy, cluster, monkeypatch):
     assert json.loads((toy.out / "manifest.json").read_text()) == manifest
 
 
+@pytest.mark.slow
 def test_twenty_tasks_at_once_share_one_output_and_one_working_folder(toy, cluster):
     labels = [f"{number:02d}" for number in range(1, 21)]
     for label in labels:
