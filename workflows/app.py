@@ -182,7 +182,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool
     sizes = forecast.forecast(visits, entries, settings)
     if dry_run:
         if why:
-            _explain(participant.init_participant_wf(visits, entries, settings), settings)
+            _explain(lambda: participant.init_participant_wf(visits, entries, settings), settings)
         show_requirements(visits, entries)
         print(forecast.sentence(forecast.of_run(sizes.values(), settings.nprocs), settings))
         _show_expected(plan)
@@ -257,7 +257,8 @@ def run_group(settings: Settings, dry_run: bool, why: bool = False) -> int:
         if why:
             with _usage():
                 _explain(
-                    import_module("alsflow.workflows.group").init_group_wf(settings), settings
+                    lambda: import_module("alsflow.workflows.group").init_group_wf(settings),
+                    settings,
                 )
         return exits.OK
     settings = with_threads(settings, 1)
@@ -306,7 +307,8 @@ def _execute(
         sweep(settings, manifest.entries)
         manifest.start()
         try:
-            workflow = init()
+            with execute.recalled(settings):
+                workflow = init()
             if workflow.list_node_names():
                 with progress:
                     execute.run(workflow, settings, [manifest, progress], reasons)
@@ -319,10 +321,12 @@ def _execute(
     return _conclude(settings, manifest, progress.told)
 
 
-def _explain(workflow: Workflow, settings: Settings) -> None:
+def _explain(init: Callable[[], Workflow], settings: Settings) -> None:
     """Say which steps would run and why."""
     from alsflow.workflows import execute
 
+    with execute.recalled(settings, note=False):
+        workflow = init()
     if workflow.list_node_names():
         print(execute.explained(workflow, settings))
 

@@ -13,8 +13,8 @@ from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.settings import Settings
 
 LOCKS = "locks"  # stays: whoever waits for a lock holds its file open
-OURS = ("alsflow_wf", "group_wf", slurm_jobs.FOLDER, "file_hashes.json", "file_hashes.lock", "history.json",
-        "history.lock")  # fmt: skip
+OURS = ("alsflow_wf", "group_wf", slurm_jobs.FOLDER, "file_hashes.json", "file_hashes.lock",
+        "code.json", "history.json", "history.lock")  # fmt: skip
 REMOVED = ".removed."  # start of the names of what is being removed
 
 
