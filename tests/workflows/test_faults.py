@@ -756,3 +756,63 @@ def test_the_comparison_can_fail(done):
         path.write_text(text)
         assert len(derivatives.halves(path.parent)) == 1, name
         path.unlink()
+
+
+# ---------------------------------------------------------------------------- real streams
+
+
+COARSE = """
+skip_bids_validation = true
+keep_work = "all"
+[anat]
+template_voxel = 4.0
+"""
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """One simulated head and spectrum, as coarse as they may be."""
+    from alsflow import cli_simulate
+
+    folder = tmp_path_factory.mktemp("real")
+    command = "--n-als 1 --n-controls 1 --sites 1 --resolution 3 --modalities anat mrs"
+    assert cli_simulate.main([str(folder / "bids"), *command.split(), "--mrs-failures", "0"]) == 0
+    (folder / "coarse.toml").write_text(COARSE)
+    return folder
+
+
+def real_run(cohort, where, processes):
+    """The command itself on one person, standing in another folder each time."""
+    where.mkdir(exist_ok=True)
+    lcmodel = cohort / "bids" / "derivatives" / "lcmodel"
+    command = [sys.executable, "-m", "alsflow", str(cohort / "bids"), str(cohort / "out"),
+               "participant", "--participant-label", "01", "-w", str(cohort / "work"),
+               "--config-file", str(cohort / "coarse.toml"), "--nprocs", str(processes),
+               "--derivatives", f"lcmodel={lcmodel}"]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with (cohort / "said.txt").open("a") as said:
+        return subprocess.Popen(command, stderr=said, cwd=where, env=environment)
+
+
+@pytest.mark.slow
+def test_real_streams_killed_while_they_deliver(cohort):
+    """Then everything delivered is lost, and made again from elsewhere: the same bytes."""
+    out = cohort / "out"
+    driver = real_run(cohort, cohort / "here", 1)
+    wait_for(lambda: whole.leftovers(out / "sub-01"), 600)
+    workers = workers_of(driver.pid)
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: not any(_alive(pid) for pid in workers), 5)
+    assert derivatives.halves(out, temporary=False) == []
+    assert real_run(cohort, cohort / "here", 2).wait(600) == 0
+    assert derivatives.halves(out) == []
+    first = cohort / "first"
+    out.rename(first)
+    assert real_run(cohort, cohort / "there", 1).wait(600) == 0
+    assert derivatives.differences(first, out) == []
+    [image] = (out / "sub-01" / "anat").glob("*_label-GM_desc-modulatedSmooth_vbm.nii.gz")
+    flip(image)
+    (out / "sub-01.html").write_text("<html>")
+    assert real_run(cohort, cohort / "there", 2).wait(600) == 0
+    assert derivatives.differences(first, out) == []
