@@ -10,6 +10,7 @@ from nipype.pipeline.engine import Node, Workflow
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.programs import call
+from alsflow.interfaces.whole import whole
 from alsflow.nodes.errors import BadInputError
 from alsflow.workflows.ports import port
 
@@ -132,12 +133,8 @@ class Sink(CodedInterface):
         note(runtime, "sink")
         target = Path(self.inputs.target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}")
-        try:
+        with whole(target) as partial:
             partial.write_text(Path(self.inputs.in_file).read_text())
-            partial.rename(target)
-        finally:
-            partial.unlink(missing_ok=True)
         self._results["out_file"] = str(target)
         return runtime
 
