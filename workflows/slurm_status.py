@@ -274,6 +274,8 @@ class _Looked:
                               "add the file, then resume", **more)  # fmt: skip
         if ended.code == exits.FAILED and {"flagged"} <= states <= {"done", "flagged", "absent"}:
             return self._told("flagged", self._reasons("flagged"), started, **more)
+        if ended.code != exits.FAILED:  # it stopped before it came to the streams
+            return self._told("failed", self._said(), started, **more)
         crashes = [row["details"] for row in self.details if row["details"] != "n/a"]
         more |= {"log": crashes[0]} if crashes else {}
         return self._told("failed", self._reasons("failed", "not-run", "refused"), started, **more)
@@ -286,6 +288,10 @@ class _Looked:
         if found:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             return found[0] + more
+        return self._said()
+
+    def _said(self) -> str:
+        """Last words of the program."""
         log = record.tail(self.run.folder / record.LOGS / f"{record.task_name(self.label)}.log", 3)
         said = [line for line in log if not line.startswith("---")]
         return said[-1].removeprefix("alsflow: ") if said else "it left no message"

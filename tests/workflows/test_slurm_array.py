@@ -476,7 +476,7 @@ def test_task_in_a_container(toy, cluster, monkeypatch, tmp_path):
         (65, "", "", "refused", "anat: T1w is 2-D"),
         (66, "", "", "absent", "anat: no T1w"),
         (1, "", "", "failed", "anat: zebra"),
-        (73, "", "", "failed", "anat: zebra"),
+        (73, "", "", "failed", "Another run is computing sub_01"),
         (1, "TERM", "CANCELLED AT 0:00 DUE TO TIME LIMIT ***", "killed", "time was over"),
         (1, "TERM", "CANCELLED AT 0:00 ***", "killed", "scancel"),
         (1, "TERM", "CANCELLED AT 0:00 DUE TO PREEMPTION ***", "killed", "room"),
@@ -493,6 +493,8 @@ def test_why_a_task_ended(toy, cluster, capsys, code, stopped, note, state, word
     said = {65: ("refused", "T1w is 2-D"), 66: ("absent", "no T1w"), 0: ("done", "n/a")}
     rows(toy, ("sub-01", "n/a", "anat", *said.get(code, ("failed", "zebra"))))
     end(toy, "01", code, stopped)
+    log = runs_of(toy)[0].folder / "logs" / "sub-01.log"
+    log.write_text("--- sub-01\nalsflow: Another run is computing sub_01 in /work\n")
     if note:
         says(toy, "101_1", f"slurmstepd: error: *** JOB 7 ON c1 {note}")
     exit_code, found = table(toy, capsys)
