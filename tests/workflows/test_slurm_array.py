@@ -35,6 +35,7 @@ class Pretender:
     jobs: dict = field(default_factory=dict)
     past: dict = field(default_factory=dict)
     refuse: dict = field(default_factory=dict)  # error by the end of the name of a script
+    names: dict = field(default_factory=dict)  # jobs by the end of their name
     questions: int = 0
     answers: bool = True
 
@@ -53,6 +54,9 @@ class Pretender:
         self.cancelled += ids
         return True
 
+    def find(self, name):
+        return self.names.get(name.rpartition("-")[2])
+
     def history(self, jobs):
         return self.past
 
@@ -61,7 +65,7 @@ class Pretender:
 def cluster(monkeypatch):
     """A cluster that takes everything, and arrays of up to 1000 tasks."""
     pretender = Pretender()
-    for name in ("submit", "states", "cancel", "history"):
+    for name in ("submit", "states", "cancel", "history", "find"):
         monkeypatch.setattr(slurm, name, getattr(pretender, name))
     monkeypatch.setattr(slurm, "max_array_tasks", lambda: 1000)
     monkeypatch.setattr(cli_slurm, "_need_slurm", lambda: None)
@@ -267,6 +271,19 @@ def test_array_that_is_refused_leaves_nothing(toy, cluster, capsys):
     assert list((toy.out / "logs" / "slurm").glob("run-*")) == []
     cluster.refuse = {".sh": slurm.UnreachableError("Unable to contact slurm controller")}
     assert send(toy) == 75
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyboardInterrupt(), 1), (slurm.UnreachableError("no answer"), 75), (OSError(5, "I/O"), 73)],
+)
+def test_job_that_was_taken_unheard_is_cancelled_too(toy, cluster, capsys, error, code):
+    toy.add("sub-01")
+    cluster.refuse, cluster.names = {"group.sh": error}, {"group": "777", "people": "101"}
+    assert send(toy) == code
+    assert cluster.cancelled == ["101", "777"]
+    assert "Traceback" not in capsys.readouterr().err
+    assert call("status", toy.out) == 66
 
 
 def test_more_people_than_an_array_may_have(toy, cluster, monkeypatch, tmp_path):
