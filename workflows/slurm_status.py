@@ -48,6 +48,8 @@ ENDS = {
     "REQUEUED": "Slurm put it back into the queue, from which it is gone",
 }
 CURES = {"TIMEOUT": "resume with a longer --time", "OUT_OF_MEMORY": "resume with more --mem"}
+# Reasons that may pass when nodes or a partition come back.
+PASSING = ("PartitionNodeLimit", "PartitionInactive", "BadConstraints", "JobHeldAdmin")
 WAITS = {  # by the start of Slurm's reason
     "JobArrayTaskLimit": "waits for its turn (slurm.array_tasks)",
     "Dependency": "waits for the people",
@@ -240,7 +242,7 @@ class _Looked:
             other = f"waits ({entry.reason})" if entry.reason else "waits"
             words = next(known, other).format(job=self.job)
             hint = ""
-            stuck = entry.hopeless
+            stuck = entry.hopeless and entry.reason not in PASSING
             if stuck:
                 words = f"will never start: {entry.reason}"
                 hint = f"scancel {self.job}, then resume with what the cluster can give"

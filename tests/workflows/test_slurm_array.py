@@ -547,6 +547,7 @@ def test_flagged_people_are_not_tried_again(toy, cluster, capsys):
         (slurm.Job("PENDING", "PartitionTimeLimit"), "pending", "will never start"),
         (slurm.Job("PENDING", "ReqNodeNotAvail, UnavailableNodes:c1"), "pending", "drained"),
         (slurm.Job("PENDING", "Licenses"), "pending", "waits (Licenses)"),
+        (slurm.Job("PENDING", "PartitionInactive"), "pending", "waits (PartitionInactive)"),
         (slurm.Job("PENDING", ""), "pending", "waits"),
         (slurm.Job("PENDING", "JobHeldUser"), "pending", "scontrol release 101_1"),
         (slurm.Job("COMPLETED"), "done", "mark could not be written"),
