@@ -12,6 +12,7 @@ from cluster import Cluster, missing, wait_for
 
 from alsflow.interfaces import slurm
 
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 HELPERS = Path(__file__).parents[1] / "workflows" / "helpers"
 ALL = ["load", "scale", "sink"]
 
