@@ -53,7 +53,7 @@ covariates = []
 VICTIMS = {"node": 8, "driver": 5, "everything": 3, "server": 2, "idle worker": 2}  # odds
 LEVELS = ("participant", "group")
 ON_PAPER = 10  # people with a table of measures alone: the group level needs more than two
-MOST = 20  # kills in one campaign
+MOST = 20  # kills in one campaign, by default
 FOR_GROUP = 4  # of them, kept for the group level
 PATIENCE = 1800.0  # s after which a run that does not end has hung
 LINE = re.compile(r"\s*(\d+) ms  alsflow  (\S+) (started in process|done in|failed|cached)")
@@ -82,6 +82,7 @@ class Place:
     cohort: Path
     root: Path
     nprocs: int
+    people: tuple[str, ...] = ()
     out: Path = field(init=False)
 
     def __post_init__(self):
@@ -95,6 +96,8 @@ class Place:
                    "-w", str(self.root / "work"), "--config-file", str(config),
                    "--nprocs", str(self.nprocs), "--derivatives", f"lcmodel={lcmodel}",
                    "--keep-work", "all"]  # fmt: skip
+        if level == "participant" and self.people:
+            command += ["--participant-label", *self.people]
         said = (self.root / "said.txt").open("a")
         return subprocess.Popen(command, stderr=said, stdout=said, start_new_session=True)
 
@@ -225,9 +228,12 @@ def campaign(
                 due = rng.uniform(0.2, between)
                 if _ended(process, due):
                     break
-                before = place.log(level)
-                moment = time.monotonic() - start
-                (victim,) = rng.choices(list(VICTIMS), list(VICTIMS.values()))
+                [victim] = rng.choices(list(VICTIMS), list(VICTIMS.values()))
+                if victim not in ("driver", "everything"):
+                    _await_work(process, place)  # a run that is starting has no such process yet
+                before, moment = place.log(level), time.monotonic() - start
+                if process.poll() is not None:
+                    break
                 victim = strike(victim, process.pid, place, rng)
                 lost = interrupted(before, moment)
                 if victim == "idle worker":
@@ -255,6 +261,13 @@ def campaign(
                 sys.exit(f"campaign {number}: {found}")
             if code not in (0, 1, -signal.SIGKILL):
                 sys.exit(f"campaign {number}: exit code {code}; see {place.root}")
+
+
+def _await_work(process: subprocess.Popen, place: Place) -> None:
+    """Wait until a worker computes a step, or the run ends."""
+    while not _ended(process, 0.2):
+        if any(at_work(worker, place) for worker in family(process.pid)[1]):
+            return
 
 
 def _ended(process: subprocess.Popen, seconds: float) -> bool:
@@ -291,6 +304,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--nprocs", type=int, default=2)
+    parser.add_argument("--in-one", type=int, default=MOST, help="kills in one campaign")
+    parser.add_argument("--participant-label", nargs="+", default=[], help="by default both")
     options = parser.parse_args()
     folder: Path = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -301,17 +316,18 @@ def main() -> int:
         code = "import sys; from alsflow.cli_simulate import main; sys.exit(main(sys.argv[1:]))"
         subprocess.run([sys.executable, "-c", code, str(cohort), *COHORT], check=True)
         list_people(cohort)
-    reference = Place(cohort, folder / "reference", options.nprocs)
+    people = tuple(options.participant_label)
+    reference = Place(cohort, folder / "reference", options.nprocs, people)
     usual = fit(reference)
     print("reference:", ", ".join(f"{name} {value:.0f} s" for name, value in usual.items()))
     rng, kills, number = random.Random(options.seed), [], 0
     started = time.monotonic()
     while len(kills) < options.kills:
         number += 1
-        place = Place(cohort, folder / f"campaign{number}", options.nprocs)
+        place = Place(cohort, folder / f"campaign{number}", options.nprocs, people)
         shutil.rmtree(place.root, ignore_errors=True)
         place.root.mkdir()
-        most = min(MOST, options.kills - len(kills))
+        most = min(options.in_one, options.kills - len(kills))
         mine = []
         for kill in campaign(place, number, len(kills) + 1, most, usual, rng):
             mine.append(kill)

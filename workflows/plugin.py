@@ -251,8 +251,7 @@ class WorkersPlugin(GraphScheduler):
 
     def _start(self, node: Any) -> None:
         packed = ForkingPickler.dumps(node)
-        worker = next((entry for entry in self._workers if entry.node is None), None)
-        worker = worker or self._new_worker()
+        worker = self._idle_worker() or self._new_worker()
         try:
             worker.pipe.send_bytes(packed)
         except OSError:  # it died while idle: one more chance with a new one
@@ -317,6 +316,17 @@ class WorkersPlugin(GraphScheduler):
         worker = Worker(process, here)
         self._workers.append(worker)
         return worker
+
+    def _idle_worker(self) -> Worker | None:
+        """Worker with nothing to do; those that died meanwhile are taken off the list.
+
+        When the server dies, its workers count as dead: nobody can tell any more how they end.
+        """
+        for worker in [entry for entry in self._workers if entry.node is None]:
+            if worker.process.exitcode is None:
+                return worker
+            self._discard(worker)
+        return None
 
     def _discard(self, worker: Worker, patience: float = 5) -> None:
         self._workers.remove(worker)

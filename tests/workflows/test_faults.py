@@ -1,13 +1,13 @@
 """Whatever is killed, full, damaged or done twice: the next run ends with the same bytes."""
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
 import resource
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -19,10 +19,11 @@ import run_toy
 from drivers import running_step, start, wait_for, workers_of
 
 from alsflow.interfaces import whole
-from alsflow.workflows import cache, checks, exits
+from alsflow.workflows import cache, checks, exits, manifest
 from alsflow.workflows.settings import Settings
 
 NOBODY = 65534
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2  # of Linux
 DELIVERED = "sub-01/anat/sub-01_desc-toy_T1w.txt"
 
 
@@ -316,36 +317,38 @@ def test_leftovers_of_killed_runs_are_swept_away(done):
     assert is_whole(done)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
-def test_files_without_permission(done):
-    """As a user who is not root: what is ours is made again, what is not is said."""
-    for path in [done.root, *done.root.rglob("*")]:
-        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-    for path in [*done.root.parents][: len(done.root.parts) - 2]:
-        if not path.stat().st_mode & stat.S_IXOTH:
-            path.chmod(path.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
-    (done.out / DELIVERED).chmod(0)
-    (done.node("02", "load") / "loaded.txt").chmod(0)
-    assert as_nobody(done) == (0, True)
-    assert is_whole(done)
-    (done.out / "sub-01" / "anat").chmod(0o500)
-    (done.out / DELIVERED).unlink()
-    assert as_nobody(done) == (exits.FAILED, True)
-    assert "Permission denied" in done.reasons()["sub-01"]
-    assert done.status()["sub-02"] == "done"
-    (done.out / "sub-01" / "anat").chmod(0o700)
-    done.out.chmod(0o500)
-    assert as_nobody(done) == (exits.CANNOT_CREATE, True)
-    done.out.chmod(0o700)
-    assert as_nobody(done) == (0, True)
-    assert is_whole(done)
+def ordinary():
+    """Take from root what lets it read and write everything."""
+    prctl = ctypes.CDLL(None).prctl
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+        prctl(PR_CAPBSET_DROP, capability)
 
 
-def as_nobody(toy):
-    """Exit code of a run by somebody else, and whether it spoke in sentences."""
-    driver = start(toy, user=NOBODY, group=NOBODY, extra_groups=[])
+def as_ordinary(toy):
+    """Exit code of a run for which permissions count, and whether it spoke in sentences."""
+    driver = start(toy, preexec_fn=ordinary if os.geteuid() == 0 else None)
     _, said = driver.communicate(timeout=60)
     return driver.returncode, "Traceback" not in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+def test_files_without_permission(done):
+    """Files of ours that cannot be read are made again; what cannot be written is said."""
+    (done.out / DELIVERED).chmod(0)
+    (done.node("02", "load") / "loaded.txt").chmod(0)
+    assert as_ordinary(done) == (0, True)
+    assert is_whole(done)
+    (done.out / DELIVERED).unlink()
+    (done.out / DELIVERED).parent.chmod(0o500)
+    assert as_ordinary(done) == (exits.FAILED, True)
+    assert "Permission denied" in done.reasons()["sub-01"]
+    assert done.status()["sub-02"] == "done"
+    (done.out / DELIVERED).parent.chmod(0o700)
+    done.out.chmod(0o500)
+    assert as_ordinary(done) == (exits.CANNOT_CREATE, True)
+    done.out.chmod(0o700)
+    assert as_ordinary(done) == (0, True)
+    assert is_whole(done)
 
 
 # ---------------------------------------------------------------------------- clocks
@@ -419,7 +422,7 @@ def test_output_folder_removed_in_mid_run(pages):
     wait_for(
         lambda: running_step(pages)() and (pages.out / DELIVERED.replace("01", "02")).exists()
     )
-    shutil.rmtree(pages.out)
+    remove_all(pages.out)
     (pages.work / "go").touch()
     _, said = driver.communicate(timeout=30)
     assert driver.returncode == exits.CANNOT_CREATE, said
@@ -429,41 +432,51 @@ def test_output_folder_removed_in_mid_run(pages):
     assert is_whole(pages)
 
 
-def test_output_disk_that_becomes_read_only(pages, small_disk):
-    pages.add("sub-01", "wait")
+def remove_all(folder):
+    """Remove a folder in which others are writing."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(30, "Read-only file system"), (116, "Stale file handle"), (5, "error")]
+)
+def test_disk_that_goes_away_in_mid_run(pages, monkeypatch, number, words, capfd):
+    """While the driver writes its tables: one sentence, and everything is there the next time."""
+    pages.add("sub-01"), pages.add("sub-02")
     reference(pages)
-    pages.out = small_disk / "out"
-    driver = start(pages)
-    wait_for(running_step(pages))
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    (pages.work / "go").touch()
-    _, said = driver.communicate(timeout=30)
-    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
-    assert driver.returncode == exits.CANNOT_CREATE, said
-    assert "Read-only file system" in said
+    write, calls = manifest.write_text, []
+
+    def fail(path, text):
+        calls.append(path)
+        if len(calls) > 8 and path.name == "status.tsv":
+            raise OSError(number, os.strerror(number), str(path))
+        write(path, text)
+
+    monkeypatch.setattr(manifest, "write_text", fail)
+    assert pages.run() == exits.CANNOT_CREATE
+    said = capfd.readouterr().err
+    assert words in said
     assert "Traceback" not in said
+    monkeypatch.setattr(manifest, "write_text", write)
     assert pages.run() == 0
     assert is_whole(pages)
 
 
-def test_full_disk_then_room(pages, small_disk):
-    """The output, then the working directory, fill up; with room the next run goes on."""
-    pages.add("sub-01", "fine" * 10_000), pages.add("sub-02")
+@pytest.mark.parametrize(("name", "filled"), [("out", 220_000), ("work", 140_000)])
+def test_full_disk_then_room(pages, small_disk, name, filled):
+    """Output or working directory fills up; with room, the next run goes on."""
+    pages.add("sub-01", "fine" * 2_000), pages.add("sub-02")
     reference(pages)
-    for name in ("out", "work"):
-        place = small_disk / name
-        before = getattr(pages, name)
-        setattr(pages, name, place)
-        filler = small_disk / "filler"
-        filler.write_bytes(b"x" * 180_000)
-        assert pages.run() == exits.FAILED
-        assert pages.status()["sub-02"] == "done"
-        assert derivatives.halves(pages.out) == []
-        filler.unlink()
-        assert pages.run() == 0
-        assert is_whole(pages)
-        shutil.rmtree(place)
-        setattr(pages, name, before)
+    setattr(pages, name, small_disk / name)
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * filled)
+    assert pages.run() == exits.FAILED
+    assert "disk was full" in pages.reasons()["sub-01"]
+    assert derivatives.halves(pages.out) == []
+    filler.unlink()
+    assert pages.run() == 0
+    assert is_whole(pages)
 
 
 def test_few_open_files_allowed(pages):
@@ -516,11 +529,12 @@ def sink(kind, folder, version):
     if kind == "group":
         return Deliver(in_files=[str(sources / name) for name in names],
                        out_folder=str(folder / "out"))  # fmt: skip
-    return SaveOutputs(
+    save = SaveOutputs(
         keys=["a", "b"], folder=str(folder / "out"), sidecars={"a": {"version": version}},
         targets={"a": "a.tsv", "b": "deep/b.tsv"}, factual=[],
-        a_file=str(sources / names[0]), b_file=str(sources / names[1]),
     )  # fmt: skip
+    save.inputs.a_file, save.inputs.b_file = (str(sources / name) for name in names)
+    return save
 
 
 @pytest.mark.parametrize("kind", ["person", "group"])
@@ -664,10 +678,10 @@ def test_simulation_that_is_interrupted(tmp_path, how):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", SIMULATE, str(out), "--n-als", "1", "--n-controls", "1"]
     for last in (False, True):
+        left = set(tmp_path.iterdir())
         driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        wait_for(lambda: list(tmp_path.glob(".*/started")))
-        if last:  # the leftovers of the first have been swept away
-            assert len(list(tmp_path.iterdir())) == 1
+        wait_for(lambda: {path.parent for path in tmp_path.glob(".*/started")} - left)  # noqa: B023
+        assert not left & set(tmp_path.iterdir())  # those of the first have been swept away
         driver.send_signal(signal.SIGTERM if last else how)
         _, said = driver.communicate(timeout=10)
         assert "Traceback" not in said
@@ -742,3 +756,63 @@ def test_the_comparison_can_fail(done):
         path.write_text(text)
         assert len(derivatives.halves(path.parent)) == 1, name
         path.unlink()
+
+
+# ---------------------------------------------------------------------------- real streams
+
+
+COARSE = """
+skip_bids_validation = true
+keep_work = "all"
+[anat]
+template_voxel = 4.0
+"""
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """One simulated head and spectrum, as coarse as they may be."""
+    from alsflow import cli_simulate
+
+    folder = tmp_path_factory.mktemp("real")
+    command = "--n-als 1 --n-controls 1 --sites 1 --resolution 3 --modalities anat mrs"
+    assert cli_simulate.main([str(folder / "bids"), *command.split(), "--mrs-failures", "0"]) == 0
+    (folder / "coarse.toml").write_text(COARSE)
+    return folder
+
+
+def real_run(cohort, where, processes):
+    """The command itself on one person, standing in another folder each time."""
+    where.mkdir(exist_ok=True)
+    lcmodel = cohort / "bids" / "derivatives" / "lcmodel"
+    command = [sys.executable, "-m", "alsflow", str(cohort / "bids"), str(cohort / "out"),
+               "participant", "--participant-label", "01", "-w", str(cohort / "work"),
+               "--config-file", str(cohort / "coarse.toml"), "--nprocs", str(processes),
+               "--derivatives", f"lcmodel={lcmodel}"]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with (cohort / "said.txt").open("a") as said:
+        return subprocess.Popen(command, stderr=said, cwd=where, env=environment)
+
+
+@pytest.mark.slow
+def test_real_streams_killed_while_they_deliver(cohort):
+    """Then everything delivered is lost, and made again from elsewhere: the same bytes."""
+    out = cohort / "out"
+    driver = real_run(cohort, cohort / "here", 1)
+    wait_for(lambda: whole.leftovers(out / "sub-01"), 600)
+    workers = workers_of(driver.pid)
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: not any(_alive(pid) for pid in workers), 5)
+    assert derivatives.halves(out, temporary=False) == []
+    assert real_run(cohort, cohort / "here", 2).wait(600) == 0
+    assert derivatives.halves(out) == []
+    first = cohort / "first"
+    out.rename(first)
+    assert real_run(cohort, cohort / "there", 1).wait(600) == 0
+    assert derivatives.differences(first, out) == []
+    [image] = (out / "sub-01" / "anat").glob("*_label-GM_desc-modulatedSmooth_vbm.nii.gz")
+    flip(image)
+    (out / "sub-01.html").write_text("<html>")
+    assert real_run(cohort, cohort / "there", 2).wait(600) == 0
+    assert derivatives.differences(first, out) == []

@@ -16,8 +16,8 @@ from typing import Any
 
 import nibabel as nib
 
-# Messages with their times, and settings with their paths; their names follow from the settings.
-OF_THE_RUN = ("logs/*.log", "logs/*.toml")
+# Messages with their times, settings with their paths, and what steps took.
+OF_THE_RUN = ("logs/*.log", "logs/*.toml", "logs/resources.*")
 # Locks hold nothing and stay where they are.
 LOCKS = ("logs/*.lock", "logs/.lock", "locks/*")
 # Fields that say where the input lies, as seen from the output folder.
