@@ -163,6 +163,16 @@ def plan_participants(settings: Settings, verbose: bool = False) -> Plan:
     return Plan(settings, visits, participant.requirements(visits, streams, named))
 
 
+def _show_expected(plan: Plan) -> None:
+    """Say how long the run would take and how much memory it would hold."""
+    expectation = import_module("alsflow.workflows.expectation")
+    found = expectation.cohort(plan.visits, plan.entries, plan.settings)
+    if text := found.text(plan.settings):
+        print(text)
+    if found.unknown:
+        print(f"Nothing can be expected of {', '.join(found.unknown)}.")
+
+
 def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool = False) -> int:
     """Run the participant level."""
     from alsflow.workflows import participant
@@ -175,6 +185,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool
             _explain(lambda: participant.init_participant_wf(visits, entries, settings), settings)
         show_requirements(visits, entries)
         print(forecast.sentence(forecast.of_run(sizes.values(), settings.nprocs), settings))
+        _show_expected(plan)
         return _needed(entries)
     settings = with_threads(settings, len(visits))
     prepare_output(settings)

@@ -345,7 +345,7 @@ def distrust(node: Any, hashes: FileHashes, mend: bool = True) -> str:
         return ""  # never finished: Nipype runs it anyway
     content = read_record(node)
     if content is None:
-        return "it was interrupted before its outputs were recorded"
+        return "it failed or was interrupted before its outputs were recorded"
     for path, md5 in content["files"].items():
         try:
             now = hashes.md5(path)

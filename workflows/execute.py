@@ -23,6 +23,8 @@ from alsflow.workflows.stored import portable
 from alsflow.workflows.watcher import Watcher
 from alsflow.workflows.why import ForecastPlugin, History, Why, described
 
+logger = logging.getLogger("alsflow")
+
 HASHES, CODE = "file_hashes.json", "code.json"
 EXECUTION = {
     "hash_method": "content",
@@ -71,6 +73,7 @@ def run(
             workflow.run(plugin=plugin)
         finally:
             hashes.save()
+            logger.info("%.0f MB removed to save space", plugin.keeper.freed / 1e6)
             used.write()
 
 
@@ -151,7 +154,9 @@ def log_file(settings: Settings) -> Path:
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
     """Send the messages of Nipype and of this program to a file, and no longer to the screen."""
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    path.write_bytes(b"")
+    # workers write to the same file: whoever does not append writes over the lines of others
+    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     loggers = [logging.getLogger(name) for name in ("nipype", "alsflow")]
     before = [(logger.handlers[:], logger.propagate) for logger in loggers]

@@ -14,6 +14,7 @@ import logging
 import os
 import stat
 import tomllib
+import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -50,15 +51,27 @@ def table() -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def is_passing(node: Any) -> bool:
-    """Whether the large outputs of a step go when its visit has succeeded.
+def _known(node: Any) -> tuple[str, dict[str, Any]]:
+    """Step of a node within its stream, and what the table says of the stream.
 
     Its name is such as ``alsflow_wf.sub_01_wf.dwi_wf.series_wf.load``.
     """
     parts = node.fullname.split(".", 3)
     if len(parts) < 4:
-        return False
-    return parts[3] in table().get(parts[2].removesuffix("_wf"), {}).get("passing", ())
+        return "", {}
+    return parts[3], table().get(parts[2].removesuffix("_wf"), {})
+
+
+def is_passing(node: Any) -> bool:
+    """Whether the large outputs of a step go when its visit has succeeded."""
+    step, known = _known(node)
+    return step in known.get("passing", ())
+
+
+def overtaken_by(node: Any) -> str:
+    """Step whose output, where it makes one of its own, lets the outputs of `node` go as well."""
+    step, known = _known(node)
+    return known.get("overtaken", {}).get(step, "")
 
 
 def files_read(node: Any) -> Iterator[str]:
@@ -108,6 +121,7 @@ class Keeper:
             self._visits[_visit(node)].append(node)
         self._unfinished = {visit: len(nodes) for visit, nodes in self._visits.items()}
         self._computed: dict[str, set[Any]] = defaultdict(set)  # nodes by visit, in this run
+        self._delivered: dict[str, list[str]] = {}  # files in the derivatives, by visit
         self._users: dict[str, set[Any]] = {}  # of large files: the nodes that read them
         self._watched: dict[Any, set[str]] = defaultdict(set)  # large files made or read by a node
 
@@ -118,13 +132,15 @@ class Keeper:
         self._done.add(node)
         if not cached:
             self._computed[_visit(node)].add(node)
+            self._delivered.pop(_visit(node), None)
         self._unfinished[_visit(node)] -= 1
         changed = self._compare(node)
         if self._choice != "all":
             self._watch(node)
             for path in self._due(node):
                 users = self._users[path]
-                if users <= self._done and users.isdisjoint(changed) and _is_large(path):
+                settled = users <= self._done and users.isdisjoint(changed)
+                if settled and _is_large(path) and self._is_superfluous(path):
                     self._remove(path)
             if self._choice == "none" or self._may_be_cleared(node):
                 self._remove_scratch(_visit(node))
@@ -166,10 +182,20 @@ class Keeper:
 
     def _may_go(self, path: str) -> bool:
         maker = self._maker(path)
-        if maker is None or (self._choice == "failed" and not is_passing(maker)):
+        if maker is None:
+            return False
+        if self._choice == "failed" and not (is_passing(maker) or overtaken_by(maker)):
             return False
         was = removed(path)
         return _is_large(path) if was is None else was.size >= LARGE
+
+    def _is_superfluous(self, path: str) -> bool:
+        """Whether the choice lets a file go that nobody waits for."""
+        maker = self._maker(path)
+        if self._choice == "none" or is_passing(maker):
+            return True
+        followers = self._graph.successors(maker)
+        return any(_known(one)[0] == overtaken_by(maker) and _has_large(one) for one in followers)
 
     def _maker(self, path: str) -> Any:
         """Node of the run in whose folder a file lies."""
@@ -194,8 +220,8 @@ class Keeper:
     def _remove_scratch(self, visit: str) -> None:
         """Delete large files that programs left in the folders of steps and are no outputs."""
         for node in self._computed.pop(visit, ()):
-            content, folder = read_record(node), Path(node.output_dir())
-            for path in folder.rglob("*") if content else ():
+            content = read_record(node) or {}
+            for path in Path(node.output_dir()).rglob("*") if content else ():
                 ours = path.name.startswith(BOOKS)
                 if not ours and str(path) not in content["files"] and _is_large(str(path)):
                     self.freed += path.stat().st_size
@@ -287,23 +313,24 @@ class Keeper:
 
     def _taken_back(self, path: str, was: Removed) -> bool:
         """Whether the file could be had from the derivatives."""
-        for source in self._copies(_visit(self._maker(path)) if self._maker(path) else ""):
+        maker = self._maker(path)
+        for source in self._copies(_visit(maker)) if maker is not None else ():
             packed = source.endswith(".gz") and not path.endswith(".gz")
             try:
                 if _size(source, packed) == was.size and _copy(source, packed, Path(path), was):
                     logger.info("%s taken back from %s", path, source)
                     return True
-            except (OSError, EOFError, gzip.BadGzipFile) as error:
-                logger.warning("%s cannot be read: %s", source, error)
+            except (OSError, EOFError, zlib.error) as error:
+                logger.warning("%s cannot be taken from %s: %s", path, source, error)
         return False
 
-    def _copies(self, visit: str) -> Iterator[str]:
+    def _copies(self, visit: str) -> list[str]:
         """Files that steps of a visit have written outside their folders."""
-        for node in self._visits.get(visit, ()):
-            content = read_record(node)
-            for path in content["files"] if content else ():
-                if self._maker(path) is None and os.path.isfile(path):
-                    yield path
+        if visit not in self._delivered:
+            contents = [read_record(node) for node in self._visits[visit]]
+            paths = [path for content in contents if content for path in content["files"]]
+            self._delivered[visit] = [path for path in paths if self._maker(path) is None]
+        return [path for path in self._delivered[visit] if os.path.isfile(path)]
 
     def _compare(self, node: Any) -> list[Any]:
         """Followers of a node made again that are to be looked at: its outputs have changed."""
@@ -329,6 +356,13 @@ def _is_large(path: str) -> bool:
         status = os.lstat(path)
         return stat.S_ISREG(status.st_mode) and status.st_size >= LARGE
     return False
+
+
+def _has_large(node: Any) -> bool:
+    """Whether a large file in the folder of a node is an output of it."""
+    content, folder = read_record(node) or {"files": ()}, node.output_dir() + os.sep
+    own = (path for path in content["files"] if path.startswith(folder))
+    return any(_is_large(path) or removed(path) is not None for path in own)
 
 
 def _visit(node: Any) -> str:
@@ -383,6 +417,8 @@ def _md5_inside(path: str, packed: bool) -> str:
 
 def _copy(source: str, packed: bool, target: Path, was: Removed) -> bool:
     """Copy a file to where a placeholder is, if its content is what was there."""
+    for left in target.parent.glob(f".*.{target.name}"):  # of a run that was killed
+        left.unlink(missing_ok=True)
     partial = target.with_name(f".{os.getpid()}.{target.name}")
     digest = hashlib.md5(usedforsecurity=False)
     try:

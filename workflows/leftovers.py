@@ -14,7 +14,7 @@ LOCK = ".lock"
 # Starts of the names of files that every run writes, and of those that the group level writes.
 SHARED = (
     *("status.tsv", "manifest.json", "errors.tsv", "index.html", ".bidsignore"),
-    *("dataset_description.json", "participant-", "group-", "probe"),
+    *("dataset_description.json", "participant-", "group-", "probe", "resources."),
 )
 OF_THE_GROUP = {"features", "group.html", "analyses.html"}
 

@@ -22,7 +22,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.reduction import ForkingPickler
@@ -32,7 +32,8 @@ from typing import Any
 from alsflow.workflows.cache import FileHashes, record
 from alsflow.workflows.deaths import death_of_process, of_memory, printed_since
 from alsflow.workflows.keep import check_whole
-from alsflow.workflows.machine import limits, oom_kills
+from alsflow.workflows.machine import held_to, limits, oom_kills
+from alsflow.workflows.resources import expected
 from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.stored import portable
 from alsflow.workflows.usage import Meter, give_back, in_use_mb
@@ -45,7 +46,7 @@ F_SETSIG = 10  # of Linux; Python does not name it
 WAIT = 0.5  # s between two looks at the watchers while nothing happens
 MB_PER_GB = 1000
 NODE_FILE = "_node.pklz"  # Nipype's copy of a node, of no use once it has finished
-PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage")
+PRELOAD = ("nipype.pipeline.engine", "nibabel", "scipy.ndimage", "alsflow.workflows.resources")
 
 
 # ---------------------------------------------------------------------------- in the worker
@@ -116,7 +117,7 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
     meter = Meter()
     try:
         node = pickle.loads(packed)
-        with portable(node.base_dir), meter:
+        with portable(node.base_dir), _held(node), meter:
             check_whole(node)
             outputs = node.run().outputs
         seconds = time.monotonic() - start
@@ -127,6 +128,12 @@ def compute(packed: bytes, hashes: FileHashes) -> dict[str, Any]:
         return {"error": text, "seconds": seconds, "memory": of_memory(text),
                 "peak_mb": meter.usage.peak_mb}  # fmt: skip
     return {"error": "", "seconds": seconds, "hashes": hashes.news()}
+
+
+def _held(node: Any) -> AbstractContextManager[None]:
+    """Hold a step whose library starts threads as it likes to the processors it was given."""
+    need = expected(node)
+    return held_to(need.processes) if need.threads else nullcontext()
 
 
 # ---------------------------------------------------------------------------- in the driver
@@ -244,8 +251,7 @@ class WorkersPlugin(GraphScheduler):
 
     def _start(self, node: Any) -> None:
         packed = ForkingPickler.dumps(node)
-        worker = next((entry for entry in self._workers if entry.node is None), None)
-        worker = worker or self._new_worker()
+        worker = self._idle_worker() or self._new_worker()
         try:
             worker.pipe.send_bytes(packed)
         except OSError:  # it died while idle: one more chance with a new one
@@ -310,6 +316,17 @@ class WorkersPlugin(GraphScheduler):
         worker = Worker(process, here)
         self._workers.append(worker)
         return worker
+
+    def _idle_worker(self) -> Worker | None:
+        """Worker with nothing to do; those that died meanwhile are taken off the list.
+
+        When the server dies, its workers count as dead: nobody can tell any more how they end.
+        """
+        for worker in [entry for entry in self._workers if entry.node is None]:
+            if worker.process.exitcode is None:
+                return worker
+            self._discard(worker)
+        return None
 
     def _discard(self, worker: Worker, patience: float = 5) -> None:
         self._workers.remove(worker)

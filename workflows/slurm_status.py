@@ -10,12 +10,13 @@ from __future__ import annotations
 import csv
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from alsflow.interfaces import slurm
+from alsflow.nodes.errors import MissingProgramError
 from alsflow.workflows import exits
 from alsflow.workflows import slurm_record as record
 from alsflow.workflows.manifest import ERRORS, STATUS
@@ -47,14 +48,16 @@ ENDS = {
     "REQUEUED": "Slurm put it back into the queue, from which it is gone",
 }
 CURES = {"TIMEOUT": "resume with a longer --time", "OUT_OF_MEMORY": "resume with more --mem"}
-WAITS = {
+WAITS = {  # by the start of Slurm's reason
     "JobArrayTaskLimit": "waits for its turn (slurm.array_tasks)",
     "Dependency": "waits for the people",
     "Resources": "waits for free processors or memory",
     "Priority": "waits behind jobs of higher priority",
-    "JobHeldUser": "is held; scontrol release {job}",
-    "JobHeldAdmin": "is held by an administrator",
+    "JobHeldUser": "waits until it is released: scontrol release {job}",
+    "JobHeldAdmin": "waits until an administrator releases it",
     "BeginTime": "starts again in a moment",
+    "ReqNodeNotAvail": "waits for nodes that are down, drained or reserved",
+    "Nodes required for job are": "waits for nodes that are down, drained or reserved",
 }
 
 
@@ -72,6 +75,7 @@ class Task:
     code: int | None = None  # exit code of the program
     run: str = ""  # submission that tried last
     log: str = ""  # in the output folder
+    stuck: bool = False  # it waits for what will not come
 
     @property
     def label(self) -> str:
@@ -103,11 +107,15 @@ class Overview:
 
     @property
     def exit_code(self) -> int:
-        """0: all done; 75: something is pending or running; 1: something else."""
-        states = {task.state for task in self.tasks}
-        if states & set(ALIVE) or self.silent:
+        """0: all done; 75: something runs, or waits for what may come; 1: something else."""
+        stuck = any(task.stuck for task in self.tasks)
+        alive = [task for task in self.people if task.state in ALIVE and not task.stuck]
+        group = self.group
+        if group is not None and group.state in ALIVE and not (stuck and group.state == "pending"):
+            alive.append(group)
+        if alive:
             return exits.TRY_AGAIN
-        return exits.OK if states <= {"done"} else exits.FAILED
+        return exits.OK if all(task.state == "done" for task in self.tasks) else exits.FAILED
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for programs."""
@@ -135,7 +143,7 @@ def overview(output_dir: Path, runs: Sequence[Submission]) -> Overview:
     """
     attempts, last = record.last_attempts(runs), record.last_group(runs)
     jobs = {job for run in [*attempts.values(), *([last] if last else [])] for job in run.jobs}
-    queue = slurm.states(jobs, user=runs[-1].user)  # before the files: what ends now has its mark
+    queue = _ask(jobs, runs[-1].user)  # before the files are read: what ends now has its mark
     rows = read_rows(output_dir / STATUS)
     details = read_rows(output_dir / "logs" / ERRORS)
     looked = [
@@ -153,9 +161,17 @@ def overview(output_dir: Path, runs: Sequence[Submission]) -> Overview:
     tasks = [replace(one, history=history).task() for one in looked]
     group = tasks.pop() if last is not None else None
     if group is None and GROUP in runs[0].levels:
-        group = Task(GROUP, "not-run", "was not submitted", run=runs[-1].name)
+        group = Task(GROUP, "not-run", "it was not submitted", run=runs[-1].name)
     return Overview(runs[0].name, tuple(tasks), group, silent=queue is None,
                     resumed=tuple(run.name for run in runs[1:]))  # fmt: skip
+
+
+def _ask(jobs: Iterable[str], user: int) -> dict[str, slurm.Job] | None:
+    """Jobs that the queue knows; None where it does not answer, or is not here at all."""
+    try:
+        return slurm.states(jobs, user=user)
+    except MissingProgramError:
+        return None
 
 
 def read_rows(path: Path) -> dict[str, list[dict[str, str]]]:
@@ -220,14 +236,17 @@ class _Looked:
 
     def _alive(self, entry: slurm.Job, started: Mark | None) -> Task:
         if entry.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "CONFIGURING"):
-            words = WAITS.get(entry.reason, entry.reason).format(job=self.job)
+            known = (words for start, words in WAITS.items() if entry.reason.startswith(start))
+            other = f"waits ({entry.reason})" if entry.reason else "waits"
+            words = next(known, other).format(job=self.job)
             hint = ""
-            if entry.hopeless:
+            stuck = entry.hopeless
+            if stuck:
                 words = f"will never start: {entry.reason}"
                 hint = f"scancel {self.job}, then resume with what the cluster can give"
             if started:  # it has run before
                 words = f"was put back into the queue by Slurm; {words}"
-            return self._told("pending", words, None, hint)
+            return self._told("pending", words, None, hint, stuck=stuck)
         seconds = int(time.time()) - started.second if started else 0
         there = [f"{row['stream']} {row['state']}" for row in self.rows
                  if row["state"] != "not-run"]  # fmt: skip
@@ -275,10 +294,15 @@ class _Looked:
 
     def _lost(self, entry: slurm.Job | slurm.Ended | None, started: Mark | None) -> Task:
         if not self.job:
-            return self._told("not-run", "was not submitted", None)
+            return self._told("not-run", "it was not submitted", None)
         state = self._note() or (entry.state if entry is not None else "")
+        if state == "COMPLETED":  # the script ends with the code of the program
+            return self._told("done", "Slurm says so; its mark could not be written", started)
+        if state == "FAILED" and {row["state"] for row in self.rows} & {"failed", "refused"}:
+            return self._told("failed", self._reasons("failed", "refused"), started)
         if started is None and state in ("", "CANCELLED"):
-            words = "was cancelled before it started" if state else "never started"
+            words = "it was cancelled before it started"
+            words += "" if state else ", or lost"  # Slurm forgets such a task at once
             return self._told("not-run", words, None)
         return self._killed(state, started)
 

@@ -45,6 +45,7 @@ def show(
     if view.group is not None:
         console.print(_group_line(view.group), soft_wrap=True)
     rows = [task for task in view.tasks if everybody or _notable(task)]
+    rows.sort(key=lambda task: task.state in ALIVE)  # what is wrong comes first
     if rows:
         console.print()
         if wide:
@@ -89,7 +90,7 @@ def _notable(task: Task) -> bool:
 
 def _table(rows: Sequence[Task]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("who", "state", "since", "node", "job"):
+    for name in ("who", "state", "time", "node", "job"):
         table.add_column(name, no_wrap=True)
     table.add_column("why, and what to do", overflow="fold")
     for task in rows:
@@ -119,7 +120,7 @@ def _why(task: Task) -> str:
     parts = [task.reason, task.hint]
     if task.log and task.state in ("failed", "killed"):
         parts.append(task.log)
-    return "; ".join(part for part in parts if part)
+    return "; ".join(part.removesuffix(".") for part in parts if part)
 
 
 def _advice(view: Overview, output_dir: Path) -> list[str]:

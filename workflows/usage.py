@@ -32,13 +32,10 @@ class Usage:
         Highest memory at one time, MB (10^6 bytes); 0 where the system does not tell.
     cpu_seconds : float
         Processor time, of programs that have ended too.
-    threads : int
-        Most threads at one time that computed: those of libraries and of programs, and one more.
     """
 
     peak_mb: float = 0.0
     cpu_seconds: float = 0.0
-    threads: int = 1
 
 
 class Meter:
@@ -75,12 +72,9 @@ class Meter:
     def _watch(self) -> None:
         """Note the highest sum of this process and of what it has started."""
         while not self._end.wait(self._interval):
-            programs = list(programs_below(os.getpid()))
-            below = sum(status_mb(pid, "VmHWM") for pid in programs)
+            below = sum(status_mb(pid, "VmHWM") for pid in programs_below(os.getpid()))
             if below or not self._resettable:
                 self._seen_mb = max(self._seen_mb, status_mb("self", "VmRSS") + below)
-            own = threads_of("self") - threading.active_count() + 1  # Python's own only wait
-            self.usage.threads = max(self.usage.threads, own, *map(threads_of, programs))
 
 
 def in_use_mb(pid: int) -> float:
@@ -90,21 +84,12 @@ def in_use_mb(pid: int) -> float:
 
 def status_mb(pid: int | str, name: str) -> float:
     """One size in /proc/PID/status, MB; 0 where there is none."""
-    return _status(pid, name) / KB_PER_MB
-
-
-def threads_of(pid: int | str) -> int:
-    """Threads of a process; 0 where there is none."""
-    return _status(pid, "Threads")
-
-
-def _status(pid: int | str, name: str) -> int:
     with suppress(OSError, ValueError):
         text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
         for line in text.splitlines():
             if line.startswith(f"{name}:"):
-                return int(line.split()[1])
-    return 0
+                return int(line.split()[1]) / KB_PER_MB
+    return 0.0
 
 
 def programs_below(pid: int) -> Iterator[int]:

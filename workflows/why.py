@@ -421,7 +421,8 @@ def _add_makers(graph: nx.DiGraph, found: Forecast) -> None:
     keeper = Keeper()
     keeper.plan(graph)
     for node in reversed(found.nodes):
-        needs = {node} if node in found.causes else found.follow.get(node, found.again.get(node))
+        again = found.again.get(node, set())
+        needs = {node} if node in found.causes else found.follow.get(node, again)
         for maker in keeper.makers(node) - found.causes.keys() if needs else ():
             if maker not in found.follow:
                 found.again.setdefault(maker, set()).update(needs)

@@ -1,6 +1,7 @@
 """What the container is made from is pinned, and says the same as the program."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -9,9 +10,9 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
-import dockerfile
+import container_files
 import pytest
-from dockerfile import DOCKER, ROOT
+from container_files import DOCKER, ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -23,7 +24,7 @@ from alsflow.workflows.machine import THREADED, UNTHREADED
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 TEXT = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
-ARGUMENTS, STAGES = dockerfile.read(TEXT)
+ARGUMENTS, STAGES = container_files.read(TEXT)
 LAST = STAGES[-1]
 PINNED = re.compile(r"docker\.io/library/debian:[a-z]+-20\d{6}-slim")
 
@@ -102,7 +103,7 @@ def test_secrets_are_mounted_and_never_copied():
 
 
 def test_context_holds_what_is_copied_and_nothing_else():
-    files = dockerfile.context()
+    files = container_files.context()
     tops = {name.split("/")[0] for name in files}
     modules = {path.name for path in ROOT.glob("*.py")}
     expected = {"interfaces", "nodes", "workflows", "docker", "py.typed", "pyproject.toml",
@@ -120,7 +121,7 @@ def test_context_holds_what_is_copied_and_nothing_else():
 
 
 def test_every_package_of_the_project_is_in_the_context():
-    files = dockerfile.context()
+    files = container_files.context()
     for package in PROJECT["tool"]["setuptools"]["packages"]:
         folder = Path(*package.split(".")[1:]).as_posix().removeprefix(".").lstrip("/")
         assert f"{folder}/__init__.py".lstrip("/") in files
@@ -131,7 +132,7 @@ def test_every_package_of_the_project_is_in_the_context():
 
 @pytest.mark.parametrize("name", ["requirements.lock", "build.lock"])
 def test_lock_has_checksums_and_names_no_host(name):
-    versions, hashed = dockerfile.locked(DOCKER / name)
+    versions, hashed = container_files.locked(DOCKER / name)
     assert versions
     assert hashed == set(versions)
     text = (DOCKER / name).read_text(encoding="utf-8")
@@ -155,14 +156,14 @@ def unmet(requirements, versions, extra=""):
 
 
 def test_lock_meets_what_the_project_asks_for():
-    versions, _ = dockerfile.locked(DOCKER / "requirements.lock")
+    versions, _ = container_files.locked(DOCKER / "requirements.lock")
     assert unmet(PROJECT["project"]["dependencies"], versions) == [], "run docker/lock.sh"
-    build, _ = dockerfile.locked(DOCKER / "build.lock")
+    build, _ = container_files.locked(DOCKER / "build.lock")
     assert unmet(PROJECT["build-system"]["requires"], build) == [], "run docker/lock.sh"
 
 
 def test_an_unmet_requirement_is_seen():
-    versions, _ = dockerfile.locked(DOCKER / "requirements.lock")
+    versions, _ = container_files.locked(DOCKER / "requirements.lock")
     assert unmet(["numpy>=99", "no-such-package", "numpy"], versions) == [
         "numpy>=99",
         "no-such-package",
@@ -171,7 +172,7 @@ def test_an_unmet_requirement_is_seen():
 
 def test_lock_meets_what_its_packages_ask_for():
     """Of those that are installed here in the version of the lock."""
-    versions, _ = dockerfile.locked(DOCKER / "requirements.lock")
+    versions, _ = container_files.locked(DOCKER / "requirements.lock")
     looked_at = 0
     for name, version in versions.items():
         try:
@@ -277,8 +278,9 @@ def test_command_line_of_a_descriptor_is_understood():
 
 
 def test_bosh_accepts_the_descriptor_and_an_invocation(tmp_path):
-    bosh = Path(sys.executable).with_name("bosh")
-    if not bosh.is_file():
+    beside = Path(sys.executable).parent
+    bosh = shutil.which("bosh", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
+    if bosh is None:
         pytest.skip("boutiques is not installed (pip install boutiques)")
     file = DOCKER / "alsflow.boutiques.json"
     done = subprocess.run([bosh, "validate", "--bids", file], capture_output=True, text=True)

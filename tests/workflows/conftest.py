@@ -1,6 +1,8 @@
 """A toy dataset, a toy stream, and the command line run on them."""
 
 import json
+import os
+import subprocess
 import sys
 import types
 from dataclasses import dataclass, field
@@ -102,3 +104,17 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "alsflow.workflows.report", report)
     monkeypatch.chdir(tmp_path)
     return Toy(tmp_path)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 256 kB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    disk = tmp_path / "small"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if subprocess.run(command).returncode:
+        pytest.skip("mounting is not allowed here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 
@@ -65,6 +66,17 @@ def test_a_killed_step_is_computed_once_more_alone(toy, capfd):
     assert toy.run() == 0
     assert toy.calls() == sorted([*steps("01"), "01:load", *steps("02")])
     assert "sub_01 anat load is computed once more, alone" in capfd.readouterr().err
+
+
+def test_the_log_holds_every_line_of_the_driver_and_of_the_workers(toy):
+    toy.add("sub-01")
+    toy.add("sub-02")
+    assert toy.run() == 0
+    (log,) = (toy.out / "logs").glob("*.log")
+    lines = log.read_text().splitlines()
+    assert all(re.match(r" *\d+ ms  (alsflow|nipype)", line) for line in lines)
+    for words in ("started in process", "done in", "[Node] Setting-up", "[Node] Finished"):
+        assert sum(words in line for line in lines) == 6, words
 
 
 def test_a_step_that_is_killed_twice_has_failed(toy):

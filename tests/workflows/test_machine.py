@@ -49,6 +49,42 @@ def test_products_of_matrices_do_not_depend_on_the_threads():
     assert len(digests) == 1
 
 
+FILTER = """
+import os, sys
+import cat_surf, numpy as np
+from alsflow.workflows.machine import held_to
+volume = np.asfortranarray(np.random.default_rng(0).normal(100, 9, (40, 42, 44)), np.float32)
+allowed = len(os.sched_getaffinity(0))
+with held_to(int(sys.argv[1])):
+    print(len(os.sched_getaffinity(0)))
+    print(hash(cat_surf.vol_sanlm(volume, is_rician=False).tobytes()))
+assert len(os.sched_getaffinity(0)) == allowed
+"""
+
+
+def filtered(number):
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run([sys.executable, "-c", FILTER, str(number)], env=environment,
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    processors, digest = done.stdout.split()
+    return int(processors), digest
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity")
+def test_a_library_with_threads_of_its_own_is_held_to_its_processors():
+    number = len(os.sched_getaffinity(0))
+    one, many = filtered(1), filtered(number + 5)
+    assert one[0] == 1
+    assert many[0] == number  # more than there are hold to nothing
+    assert one[1] == many[1]  # and the result is the same
+
+
+def test_programs_are_held_too():
+    with machine.held_to(1):
+        command = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
+        assert int(subprocess.check_output(command)) == 1
+
+
 # ---------------------------------------------------------------------------- limits
 
 

@@ -1,51 +1,10 @@
 """The driver as a process: killed, interrupted, two at once, disk full."""
 
-import contextlib
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-
-HELPERS = Path(__file__).parent / "helpers"
-
-
-def start(toy, *options):
-    command = [sys.executable, str(HELPERS / "run_toy.py"), str(toy.bids), str(toy.out),
-               "participant", "-w", str(toy.work), "--skip-bids-validation",
-               *map(str, options)]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HELPERS), *sys.path])}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def running_step(toy):
-    return lambda: (toy.work / "calls.txt").is_file()
-
-
-def workers_of(pid):
-    """Processes whose log is that of the run of `pid`: its workers and no others."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                command = (folder / "cmdline").read_bytes()
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            if b"forkserver" in command:
-                found.append((int(folder.name), parent))
-    servers = {child for child, parent in found if parent == pid}
-    return [child for child, parent in found if parent in servers]
+from drivers import fill, running_step, start, wait_for, workers_of
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
@@ -87,27 +46,6 @@ def test_two_drivers_on_one_working_directory(toy):
     assert toy.status() == {"sub-01": "done", "sub-02": "done"}
 
 
-def fill(path):
-    """Write until nothing fits any more."""
-    with contextlib.suppress(OSError), path.open("wb", buffering=0) as filler:
-        while filler.write(b"x" * 512):
-            pass
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 256 kB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
-    disk = tmp_path / "small"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    if subprocess.run(command).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 def test_full_output_disk(toy, small_disk):
     toy.add("sub-01", "fine" * 20_000), toy.add("sub-02")
     toy.out = small_disk / "out"
@@ -131,3 +69,15 @@ def test_full_working_disk(toy, small_disk):
     assert toy.run() == 1
     assert "disk was full" in toy.reasons()["sub-01"]
     assert not list(toy.out.rglob("sub-01*_T1w.txt"))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_of_workers_and_of_what_they_start_are_bounded(toy, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "64")
+    toy.add("sub-01", "threads")
+    driver = start(toy, "--omp-nthreads", threads)
+    assert driver.wait(60) == 0, driver.stderr.read()
+    driver.stderr.close()
+    _, *counts = (toy.work / "threads.txt").read_text().split()
+    assert counts == [str(threads), str(threads), "1", "1"]

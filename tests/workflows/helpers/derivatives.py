@@ -16,8 +16,8 @@ from typing import Any
 
 import nibabel as nib
 
-# Messages with their times, and settings with their paths; their names follow from the settings.
-OF_THE_RUN = ("logs/*.log", "logs/*.toml")
+# Messages with their times, settings with their paths, and what steps took.
+OF_THE_RUN = ("logs/*.log", "logs/*.toml", "logs/resources.*")
 # Locks hold nothing and stay where they are.
 LOCKS = ("logs/*.lock", "logs/.lock", "locks/*")
 # Fields that say where the input lies, as seen from the output folder.
@@ -122,7 +122,7 @@ def _checks() -> Iterator[tuple[str, Callable[[Path], object]]]:
     yield ".png", lambda path: _ends(path, PNG_END)
     yield ".svg", lambda path: _ends(path, b"</svg>")
     yield ".html", lambda path: _ends(path, b"</html>")
-    yield ".txt", lambda path: _ends(path, b"\n")
+    yield "_xfm.txt", lambda path: _ends(path, b"\n")
     yield ".bval", lambda path: _ends(path, b"\n")
     yield ".bvec", lambda path: _ends(path, b"\n")
 

@@ -10,6 +10,7 @@ from nipype.pipeline.engine import Node, Workflow
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.programs import call
+from alsflow.interfaces.whole import whole
 from alsflow.nodes.errors import BadInputError
 from alsflow.workflows.ports import port
 
@@ -70,6 +71,11 @@ class Load(CodedInterface):
         if "memory" in text and not ("once" in text and once.exists()):
             once.touch()
             raise MemoryError
+        if "threads" in text:
+            names = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+                     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")  # fmt: skip
+            found = [len(os.sched_getaffinity(0)), *(os.environ[name] for name in names)]
+            (work_dir_of(runtime) / "threads.txt").write_text(" ".join(map(str, found)))
         if "program" in text:
             call(["sh", "-c", "kill -9 $$"], 10)
         if "hog" in text:
@@ -80,6 +86,9 @@ class Load(CodedInterface):
             raise SystemExit(3)
         while "wait" in text and not (work_dir_of(runtime) / "go").exists():
             time.sleep(0.02)
+        if "hog" in text:
+            sum(range(300_000_000))  # keeps the interpreter's lock for seconds
+            (work_dir_of(runtime) / "outlived").touch()
         if "slow" in text:
             time.sleep(1.0)
         out_file = Path(runtime.cwd) / "loaded.txt"
@@ -124,12 +133,8 @@ class Sink(CodedInterface):
         note(runtime, "sink")
         target = Path(self.inputs.target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}")
-        try:
+        with whole(target) as partial:
             partial.write_text(Path(self.inputs.in_file).read_text())
-            partial.rename(target)
-        finally:
-            partial.unlink(missing_ok=True)
         self._results["out_file"] = str(target)
         return runtime
 
