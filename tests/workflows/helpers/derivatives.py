@@ -121,16 +121,16 @@ def _checks() -> Iterator[tuple[str, Callable[[Path], object]]]:
     yield ".csv", _read_table
     yield ".png", lambda path: _ends(path, PNG_END)
     yield ".svg", lambda path: _ends(path, b"</svg>")
-    yield ".html", lambda path: _ends(path, b"</html>")
+    yield ".html", lambda path: _ends(path, b"</html>", b"</table>")  # a table may stand alone
     yield "_xfm.txt", lambda path: _ends(path, b"\n")
     yield ".bval", lambda path: _ends(path, b"\n")
     yield ".bvec", lambda path: _ends(path, b"\n")
 
 
-def _ends(path: Path, end: bytes) -> None:
+def _ends(path: Path, *ends: bytes) -> None:
     content = path.read_bytes()
-    if not (content if end == b"\n" else content.rstrip()).endswith(end):
-        raise ValueError(f"does not end with {end!r}")
+    if not (content if b"\n" in ends else content.rstrip()).endswith(ends):
+        raise ValueError(f"does not end with {ends[0]!r}")
 
 
 def _read_image(path: Path) -> None:
