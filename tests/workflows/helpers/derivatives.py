@@ -121,7 +121,7 @@ def _checks() -> Iterator[tuple[str, Callable[[Path], object]]]:
     yield ".csv", _read_table
     yield ".png", lambda path: _ends(path, PNG_END)
     yield ".svg", lambda path: _ends(path, b"</svg>")
-    yield ".html", lambda path: _ends(path, b"</html>", b"</table>")  # a table may stand alone
+    yield ".html", lambda path: _ends(path, b"</html>", b"</table>", b"</p>")  # also tables alone
     yield "_xfm.txt", lambda path: _ends(path, b"\n")
     yield ".bval", lambda path: _ends(path, b"\n")
     yield ".bvec", lambda path: _ends(path, b"\n")
