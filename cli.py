@@ -236,6 +236,11 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
         "of the others (failed, the default); none, and a changed setting makes some again",
     )
     add(
+        "--clean-workdir",
+        action="store_true",
+        help="empty the working directory first, so that everything is computed again",
+    )
+    add(
         "--stop-on-first-crash",
         action="store_true",
         default=None,
@@ -383,6 +388,7 @@ def _run(arguments: argparse.Namespace) -> int:
         dry_run=arguments.dry_run,
         verbose=arguments.verbose > 0,
         why=arguments.why,
+        clean=arguments.clean_workdir,
     )
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from alsflow import cli
+from alsflow.nodes.errors import MissingProgramError
 from alsflow.workflows import exits
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.machine import limit_threads
@@ -74,6 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # say, status | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.FAILED
+    except MissingProgramError as error:
+        _say(str(error))
+        return exits.FAILED
+    except OSError as error:  # while something was written or read
+        _say(f"{error.filename or 'the output folder'}: {error.strerror or error}.")
+        return exits.CANNOT_CREATE
     except KeyboardInterrupt:
         _say("interrupted; see what was submitted with alsflow-slurm status.")
         return exits.FAILED
@@ -195,6 +202,10 @@ def _submit(words: list[str]) -> int:
     from alsflow.workflows import slurm_record as record
 
     arguments = submit_parser().parse_args(words)
+    for name in ("why", "clean_workdir"):
+        if getattr(arguments, name, False):
+            option = f"--{name.replace('_', '-')}"
+            raise StopRunError(exits.USAGE, f"{option} is for alsflow itself, not for {PROGRAM}.")
     levels = _levels(arguments.analysis_level)
     arguments.analysis_level = levels[0]
     settings = cli.resolved(cli.make_settings(arguments))
@@ -224,7 +235,11 @@ def _need_slurm() -> None:
 
 
 def _tell(asked: Any) -> None:
-    """Say of whom it is known already that something is missing or refused."""
+    """Say what is to be expected, and of whom it is known that something is missing or refused."""
+    from alsflow.workflows.slurm_array import expected
+
+    for line in expected(asked):
+        _say(line)
     for entry in asked.entries:
         if entry.state in ("absent", "refused") and (entry.expected or entry.state == "refused"):
             _say(f"{entry.stream}: {entry.state}: {entry.reason}")

@@ -99,8 +99,11 @@ def replay(steps: list[Step], choice: str) -> Used:
             readers[path] -= 1
         there = {path: size for path, size in there.items() if readers[path] > 0}
     if choice == "failed":
+        large = {(step.stream, step.name) for step in steps if step.files}
         for step in steps:
-            if step.name in table().get(step.stream, {}).get("passing", ()):
+            known = table().get(step.stream, {})
+            after = known.get("overtaken", {}).get(step.name)
+            if step.name in known.get("passing", ()) or (step.stream, after) in large:
                 there = {path: size for path, size in there.items() if path not in step.files}
     used.end = rest + sum(there.values())
     return used

@@ -10,10 +10,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import json
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 PACKAGE = "alsflow"
 WHOLE = f"{PACKAGE}.nodes"
@@ -26,13 +29,12 @@ Unit = tuple[str, str]  # module, and name of a definition in it; "" for the who
 
 @dataclass
 class _Module:
-    """Source of a module, taken apart."""
+    """What is known of a module: digests of its code, and what the code names."""
 
-    tree: ast.Module
-    package: str
-    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imports: dict[str, Unit] = field(default_factory=dict)
-    loose: list[ast.stmt] = field(default_factory=list)  # what runs when it is imported
+    whole: str
+    imports: dict[str, Unit]
+    definitions: dict[str, tuple[str, list[str]]]
+    loose: tuple[str, list[str]]  # what runs when it is imported
 
 
 def code_version(*functions: Callable, cls: type | None = None) -> str:
@@ -76,37 +78,83 @@ def _unit(wanted: Unit) -> Unit | None:
 
 
 @cache
+def _notes() -> dict[str, dict[str, Any]]:
+    """Modules as they were taken apart before, by the digest of their source."""
+    return {}
+
+
+def recall(path: Path) -> None:
+    """Read what an earlier run has noted of the modules; without it each is read and parsed."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        _notes().update({key: dict(entry) for key, entry in content.items()})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return
+
+
+def noted() -> str:
+    """Notes on all modules met so far, for `recall`."""
+    return json.dumps(_notes(), sort_keys=True)
+
+
+@cache
+def _basis() -> str:
+    """What the notes depend on beside the source: how they are made, and by which Python."""
+    return _digest(Path(__file__).read_text(encoding="utf-8")) + sys.version
+
+
+@cache
 def _module(name: str) -> _Module | None:
-    """Source of a module; None where there is none."""
+    """Digests and names of a module; None where there is none."""
     try:
         spec = importlib.util.find_spec(name)
     except ModuleNotFoundError:  # `name` is an attribute of a module
         return None
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    source = Path(spec.origin).read_text(encoding="utf-8")
     package = name if spec.submodule_search_locations else name.rpartition(".")[0]
-    module = _Module(_without_docstrings(tree), package)
-    module.imports = dict(_imported(tree, package))
-    for statement in module.tree.body:
-        _sort(statement, module)
-    return module
+    key = _digest(f"{_basis()} {PACKAGE} {package} {source}")
+    if key not in _notes():
+        _notes()[key] = asdict(_taken_apart(source, package))
+    entry = _notes()[key]
+    imports = {local: (unit[0], unit[1]) for local, unit in entry["imports"].items()}
+    return _Module(entry["whole"], imports, entry["definitions"], entry["loose"])
 
 
-def _sort(statement: ast.stmt, module: _Module) -> None:
-    """Put a statement where it belongs: to the names that it defines, or to the loose ones."""
-    names: list[str] = []
+def _taken_apart(source: str, package: str) -> _Module:
+    tree = _without_docstrings(ast.parse(source))
+    groups: dict[str, list[ast.stmt]] = {}
+    loose: list[ast.stmt] = []
+    for statement in tree.body:
+        names = _defined(statement)
+        for name in names:
+            groups.setdefault(name, []).append(statement)
+        if not names and not isinstance(statement, ast.Import | ast.ImportFrom):
+            loose.append(statement)
+    return _Module(
+        _digest(ast.dump(tree)),
+        dict(_imported(tree, package)),
+        {name: _told(statements) for name, statements in groups.items()},
+        _told(loose),
+    )
+
+
+def _told(statements: list[ast.stmt]) -> tuple[str, list[str]]:
+    """Digest of statements, and the names in them."""
+    names = {part.id for statement in statements for part in ast.walk(statement)
+             if isinstance(part, ast.Name)}  # fmt: skip
+    return _digest("\n".join(ast.dump(statement) for statement in statements)), sorted(names)
+
+
+def _defined(statement: ast.stmt) -> list[str]:
+    """Names that a statement defines."""
     if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        names = [statement.name]
-    elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        names = [part.id for part in ast.walk(statement)
-                 if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)]  # fmt: skip
-    elif isinstance(statement, ast.Import | ast.ImportFrom):
-        return
-    for name in names:
-        module.definitions.setdefault(name, []).append(statement)
-    if not names:
-        module.loose.append(statement)
+        return [statement.name]
+    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        return [part.id for part in ast.walk(statement)
+                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)]  # fmt: skip
+    return []
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -134,16 +182,15 @@ def _imported(tree: ast.AST, package: str) -> Iterator[tuple[str, Unit]]:
 
 @cache
 def _reached(unit: Unit) -> tuple[str, frozenset[Unit]]:
-    """Code of a unit as text, and the units that it names."""
+    """Digest of a unit, and the units that it names."""
     module, name = _module(unit[0]), unit[1]
     assert module is not None
     if not name:
-        return ast.dump(module.tree), frozenset(module.imports.values())
+        return module.whole, frozenset(module.imports.values())
     if name not in module.definitions and name in module.imports:  # passed on by another module
         return "", frozenset([module.imports[name]])
-    statements = [*module.definitions.get(name, []), *module.loose]
-    names = {part.id for statement in statements for part in ast.walk(statement)
-             if isinstance(part, ast.Name)}  # fmt: skip
+    digest, named = module.definitions.get(name, ("", []))
+    names = {*named, *module.loose[1]}
     follow = {(unit[0], other) for other in names & module.definitions.keys() if other != name}
     follow |= {module.imports[other] for other in names & module.imports.keys()}
-    return "\n".join(ast.dump(statement) for statement in statements), frozenset(follow)
+    return f"{digest} {module.loose[0]}", frozenset(follow)

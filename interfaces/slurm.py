@@ -66,6 +66,12 @@ UNREACHABLE = re.compile(
     re.I,
 )
 FULL = re.compile(r"job submit limit|(MaxSubmitJob|MaxJobCount)\w*|Job count limit", re.I)
+# Variables of sbatch that would override what a script says, or make its jobs others.
+NEVER = frozenset(
+    f"SBATCH_{name}" for name in ("ARRAY_INX", "OUTPUT", "ERROR", "INPUT", "JOB_NAME", "OPEN_MODE",
+                                  "WAIT", "TEST_ONLY", "MEM_PER_CPU", "MEM_PER_GPU")
+)  # fmt: skip
+OTHER_NAMES = {"TIME": "TIMELIMIT", "MEM": "MEM_PER_NODE"}
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")  # others tell of a job that we run in
 
 
@@ -333,10 +339,25 @@ def environment() -> dict[str, str]:
     }
 
 
-def _call(*command: str) -> subprocess.CompletedProcess[str]:
+def environment_for(script: str) -> dict[str, str]:
+    """Environment for ``sbatch`` in which the options of the script stand.
+
+    Variables such as ``SBATCH_PARTITION`` come before the lines of a script; they keep what the
+    script does not say.
+    """
+    said = re.findall(r"^#SBATCH --([\w-]+)", script, re.M)
+    names = [name.upper().replace("-", "_") for name in said]
+    gone = NEVER | {f"SBATCH_{OTHER_NAMES.get(name, name)}" for name in names}
+    return {name: value for name, value in environment().items() if name not in gone}
+
+
+def _call(
+    *command: str, variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    variables = environment() if variables is None else variables
     try:
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                              timeout=PATIENCE, env=environment(), errors="replace")  # fmt: skip
+                              timeout=PATIENCE, env=variables, errors="replace")  # fmt: skip
     except FileNotFoundError:
         raise MissingProgramError(
             f"{command[0]} was not found: Slurm is not installed here, or not in PATH; "
@@ -383,9 +404,11 @@ def submit(
         When the controller did not answer.
     """
     named = [f"--job-name={name}"] if name else []
+    variables = environment_for(Path(script).read_text(encoding="utf-8"))
     for attempt in range(max(1, tries)):
         try:
-            done = _call("sbatch", "--parsable", *options, *named, os.fspath(script))
+            command = ["sbatch", "--parsable", *options, *named, os.fspath(script)]
+            done = _call(*command, variables=variables)
             break
         except UnreachableError:
             if attempt + 1 >= tries:

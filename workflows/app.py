@@ -28,6 +28,7 @@ from alsflow.workflows.checks import (
     warn,
     warn_about_participants,
 )
+from alsflow.workflows.clean import clean_work_dir
 from alsflow.workflows.derivatives import prepare_output
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.machine import exceeded, limit_threads, limits
@@ -48,11 +49,17 @@ logger = logging.getLogger("alsflow")
 
 
 def run(
-    settings: Settings, dry_run: bool = False, verbose: bool = False, why: bool = False
+    settings: Settings,
+    dry_run: bool = False,
+    verbose: bool = False,
+    why: bool = False,
+    clean: bool = False,
 ) -> int:
     """Run one analysis level; returns the exit code."""
     with in_words(settings):
         check_places(settings)
+        if clean and not dry_run:
+            clean_work_dir(settings)
         if settings.analysis_level == "group":
             return run_group(settings, dry_run, why)
         return run_participants(settings, dry_run, verbose, why)
@@ -175,7 +182,7 @@ def run_participants(settings: Settings, dry_run: bool, verbose: bool, why: bool
     sizes = forecast.forecast(visits, entries, settings)
     if dry_run:
         if why:
-            _explain(participant.init_participant_wf(visits, entries, settings), settings)
+            _explain(lambda: participant.init_participant_wf(visits, entries, settings), settings)
         show_requirements(visits, entries)
         print(forecast.sentence(forecast.of_run(sizes.values(), settings.nprocs), settings))
         _show_expected(plan)
@@ -250,7 +257,8 @@ def run_group(settings: Settings, dry_run: bool, why: bool = False) -> int:
         if why:
             with _usage():
                 _explain(
-                    import_module("alsflow.workflows.group").init_group_wf(settings), settings
+                    lambda: import_module("alsflow.workflows.group").init_group_wf(settings),
+                    settings,
                 )
         return exits.OK
     settings = with_threads(settings, 1)
@@ -299,7 +307,8 @@ def _execute(
         sweep(settings, manifest.entries)
         manifest.start()
         try:
-            workflow = init()
+            with execute.recalled(settings):
+                workflow = init()
             if workflow.list_node_names():
                 with progress:
                     execute.run(workflow, settings, [manifest, progress], reasons)
@@ -312,10 +321,12 @@ def _execute(
     return _conclude(settings, manifest, progress.told)
 
 
-def _explain(workflow: Workflow, settings: Settings) -> None:
+def _explain(init: Callable[[], Workflow], settings: Settings) -> None:
     """Say which steps would run and why."""
     from alsflow.workflows import execute
 
+    with execute.recalled(settings, note=False):
+        workflow = init()
     if workflow.list_node_names():
         print(execute.explained(workflow, settings))
 

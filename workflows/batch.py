@@ -81,6 +81,12 @@ def _run(folder: Path, index: int, step: dict[str, Any], lag: float, hashes: Any
         node = pickle.loads(packed)
     except Exception:
         return _failed(traceback.format_exc())
+    if _is_other_code(node):
+        return _failed(
+            f"WorkerDiedError: Another version of the program runs in jobs ({sys.executable} on "
+            f"{os.uname().nodename}) than the one that submits them; give both the same (with a "
+            "container, the version that is in the image) and run again."
+        )
     if not step["fresh"]:  # the driver has not seen its inputs
         if _is_cached(node):
             seconds = float((read_record(node) or {}).get("seconds", 0))
@@ -94,6 +100,18 @@ def _run(folder: Path, index: int, step: dict[str, Any], lag: float, hashes: Any
 
 def _failed(text: str) -> dict[str, Any]:
     return {"state": FAILED, "error": text, "seconds": 0.0}
+
+
+def _is_other_code(node: Any) -> bool:
+    """Whether the code of a node's interface is not what the driver takes it for.
+
+    Its result would be kept as that of the other code.
+    """
+    from alsflow.interfaces.base import CodedInterface
+
+    if not isinstance(node.interface, CodedInterface):
+        return False
+    return node.inputs.code_version != type(node.interface)().inputs.code_version
 
 
 def _is_cached(node: Any) -> bool:

@@ -31,8 +31,10 @@ def container(
         if environment.get(variable):
             kind = kind or name
             tag = tag or Path(environment[variable]).name  # no folders: they can name people
-    if tag and not kind:
-        kind = next((name for name, mark in MARKS.items() if (root / mark).exists()), "")
+    said = environment.get("container", "")
+    if tag and not kind:  # of a read-only container podman's file is hidden, not its variable
+        marked = (name for name, mark in MARKS.items() if (root / mark).exists())
+        kind = said if said in MARKS else next(marked, "")
     if not tag:
         return {}
     return {"Type": kind, "Tag": tag} if kind else {"Tag": tag}
@@ -44,7 +46,8 @@ def vanishes(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
     That is so for what lies in the layer of the container itself or in memory, not in a folder
     of the host. Apptainer shows the host's folders without being asked, so it is left alone.
     """
-    if container().get("Type") not in MARKS:
+    here = container()
+    if not here or here.get("Type") in IMAGE_FILES:
         return False
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from typing import Any
 from urllib.parse import quote
 
@@ -59,6 +60,7 @@ status.tsv
 def prepare_output(settings: Settings) -> None:
     """Make the folders, and the files that describe the dataset and the run."""
     _keepable(settings)
+    _temporary()
     for folder in (settings.output_dir / "logs", settings.work_dir):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -89,6 +91,18 @@ def _keepable(settings: Settings) -> None:
         )
     if vanishes(settings.work_dir):
         warn(f"the working directory {settings.work_dir} {lost} to have a fast second run.")
+
+
+def _temporary() -> None:
+    """Refuse to begin where libraries find no place for temporary files."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        raise StopRunError(
+            exits.CANNOT_CREATE,
+            "There is no folder for temporary files; set TMPDIR to one that can be written; "
+            "to the command of a read-only container add --tmpfs /tmp.",
+        ) from None
 
 
 def _as_who() -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from nipype.pipeline.engine import Workflow
 
+from alsflow.interfaces import code
 from alsflow.workflows import exits, slurm_jobs
-from alsflow.workflows.cache import FileHashes, locked, remembered
+from alsflow.workflows.cache import FileHashes, locked, remembered, write_text
 from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
 from alsflow.workflows.resource_log import ResourceLog
@@ -24,7 +25,7 @@ from alsflow.workflows.why import ForecastPlugin, History, Why, described
 
 logger = logging.getLogger("alsflow")
 
-HASHES = "file_hashes.json"
+HASHES, CODE = "file_hashes.json", "code.json"
 EXECUTION = {
     "hash_method": "content",
     "crashfile_format": "txt",
@@ -94,6 +95,17 @@ def _plugin(settings: Settings, hashes: FileHashes, watchers: Iterable[Watcher])
         folder=str(work_dir),
         stop_on_first_crash=settings.stop_on_first_crash,
     )
+
+
+@contextmanager
+def recalled(settings: Settings, note: bool = True) -> Iterator[None]:
+    """Build a graph with what earlier runs have noted of the code, and note what is new."""
+    path = settings.work_dir.resolve() / CODE
+    code.recall(path)
+    before = code.noted()
+    yield
+    if note and code.noted() != before:
+        write_text(path, code.noted())
 
 
 def explained(workflow: Workflow, settings: Settings) -> str:

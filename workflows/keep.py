@@ -51,15 +51,27 @@ def table() -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def is_passing(node: Any) -> bool:
-    """Whether the large outputs of a step go when its visit has succeeded.
+def _known(node: Any) -> tuple[str, dict[str, Any]]:
+    """Step of a node within its stream, and what the table says of the stream.
 
     Its name is such as ``alsflow_wf.sub_01_wf.dwi_wf.series_wf.load``.
     """
     parts = node.fullname.split(".", 3)
     if len(parts) < 4:
-        return False
-    return parts[3] in table().get(parts[2].removesuffix("_wf"), {}).get("passing", ())
+        return "", {}
+    return parts[3], table().get(parts[2].removesuffix("_wf"), {})
+
+
+def is_passing(node: Any) -> bool:
+    """Whether the large outputs of a step go when its visit has succeeded."""
+    step, known = _known(node)
+    return step in known.get("passing", ())
+
+
+def overtaken_by(node: Any) -> str:
+    """Step whose output, where it makes one of its own, lets the outputs of `node` go as well."""
+    step, known = _known(node)
+    return known.get("overtaken", {}).get(step, "")
 
 
 def files_read(node: Any) -> Iterator[str]:
@@ -127,7 +139,8 @@ class Keeper:
             self._watch(node)
             for path in self._due(node):
                 users = self._users[path]
-                if users <= self._done and users.isdisjoint(changed) and _is_large(path):
+                settled = users <= self._done and users.isdisjoint(changed)
+                if settled and _is_large(path) and self._is_superfluous(path):
                     self._remove(path)
             if self._choice == "none" or self._may_be_cleared(node):
                 self._remove_scratch(_visit(node))
@@ -169,10 +182,20 @@ class Keeper:
 
     def _may_go(self, path: str) -> bool:
         maker = self._maker(path)
-        if maker is None or (self._choice == "failed" and not is_passing(maker)):
+        if maker is None:
+            return False
+        if self._choice == "failed" and not (is_passing(maker) or overtaken_by(maker)):
             return False
         was = removed(path)
         return _is_large(path) if was is None else was.size >= LARGE
+
+    def _is_superfluous(self, path: str) -> bool:
+        """Whether the choice lets a file go that nobody waits for."""
+        maker = self._maker(path)
+        if self._choice == "none" or is_passing(maker):
+            return True
+        followers = self._graph.successors(maker)
+        return any(_known(one)[0] == overtaken_by(maker) and _has_large(one) for one in followers)
 
     def _maker(self, path: str) -> Any:
         """Node of the run in whose folder a file lies."""
@@ -333,6 +356,13 @@ def _is_large(path: str) -> bool:
         status = os.lstat(path)
         return stat.S_ISREG(status.st_mode) and status.st_size >= LARGE
     return False
+
+
+def _has_large(node: Any) -> bool:
+    """Whether a large file in the folder of a node is an output of it."""
+    content, folder = read_record(node) or {"files": ()}, node.output_dir() + os.sep
+    own = (path for path in content["files"] if path.startswith(folder))
+    return any(_is_large(path) or removed(path) is not None for path in own)
 
 
 def _visit(node: Any) -> str:

@@ -2,12 +2,15 @@
 
 How many steps run at one time and what a cluster is asked for follow from this; a result never
 does, and neither does the hash of a step.
+
+``python -m alsflow.workflows.resources`` prints docs/resources.md.
 """
 
 from __future__ import annotations
 
+import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -181,3 +184,54 @@ def _values(paths: Sequence[Path]) -> int:
         return sum(prod(open_image(path).shape) for path in paths)
     except Exception:  # whatever is wrong with the file, it is said where the file is needed
         return 0
+
+
+# ---------------------------------------------------------------------------- the page
+
+
+def page() -> str:
+    """Page on memory, time and threads, with the table in it."""
+    text = (files("alsflow.workflows") / "data" / "resources.md").read_text(encoding="utf-8")
+    parts = {
+        "{sizes}": _as_table(("Grows with", "Size in the table", "What it is"), _size_rows()),
+        "{table}": _as_table(
+            ("Step", "GB", "of it base", "grows with", "min", ""), map(_step_row, rows().items())
+        ),
+        "{light_count}": str(len(table()["light"]["steps"])),
+        "{light_memory}": f"{light().need({}).memory_gb:.2f}",
+        "{light_minutes}": f"{light().need({}).minutes:.2f}",
+    }
+    for name, value in parts.items():
+        text = text.replace(name, value)
+    return text
+
+
+def _size_rows() -> Iterator[tuple[str, ...]]:
+    for name, known in table()["sizes"].items():
+        shape = " x ".join(map(str, known.get("shape", ())))
+        size = shape or (f"{known['voxel']:g} mm" if "voxel" in known else str(known["count"]))
+        yield f"`{name}`", size, known["about"]
+
+
+def _step_row(entry: tuple[str, Row]) -> tuple[str, ...]:
+    step, row = entry
+    need = row.need({})
+    grows = sorted({*row.memory, *row.minutes} - {BASE})
+    return (
+        f"`{step}`",
+        f"{need.memory_gb:.2f}",
+        f"{row.memory.get(BASE, 0):.2f}",
+        ", ".join(grows),
+        f"{need.minutes:.2f}",
+        "threads" if row.threads else "",
+    )
+
+
+def _as_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Table as Markdown has it."""
+    every = [header, ["---"] * len(header), *lines]
+    return "\n".join(f"| {' | '.join(line)} |".replace("  |", " |") for line in every)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

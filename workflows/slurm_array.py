@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from pathlib import Path
 from alsflow import __version__
 from alsflow.interfaces import bids, slurm
 from alsflow.interfaces.atlas import FOLDER_VARIABLE, atlas_folder
-from alsflow.workflows import app, exits
+from alsflow.workflows import app, exits, expectation
 from alsflow.workflows import slurm_record as record
 from alsflow.workflows.cache import write_text
 from alsflow.workflows.exits import StopRunError
@@ -147,7 +148,12 @@ class Asked:
 
     settings: Settings  # of the tasks
     people: tuple[str, ...]
-    entries: tuple[Entry, ...] = ()
+    plan: app.Plan | None = None
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Streams of everybody, with what is missing already."""
+        return self.plan.entries if self.plan else []
 
 
 def study(settings: Settings, levels: Sequence[str], verbose: bool = False) -> Asked:
@@ -165,13 +171,10 @@ def study(settings: Settings, levels: Sequence[str], verbose: bool = False) -> A
     with app.in_words(settings):
         app.check_places(settings)
         people: tuple[str, ...] = ()
-        entries: tuple[Entry, ...] = ()
-        found: tuple[str, ...] = ()
+        plan = None
         if "participant" in levels:
             plan = app.plan_participants(settings, verbose)
             people = tuple(dict.fromkeys(visit.participant for visit in plan.visits))
-            entries = tuple(plan.entries)
-            found = plan.settings.modalities
         if GROUP in levels:
             app.check_group(settings, alone="participant" not in levels)
         bids_checked = settings.checked_by
@@ -184,9 +187,41 @@ def study(settings: Settings, levels: Sequence[str], verbose: bool = False) -> A
                 f"sub-{label} is no BIDS label (letters and digits only); rename that person.",
             )
     settings = replace(settings, checked_by=bids_checked, skip_bids_validation=True)
-    if not settings.modalities and found:
-        settings = replace(settings, streams_found=found)
-    return Asked(_resources(settings), people, entries)
+    if not settings.modalities and plan is not None:
+        settings = replace(settings, streams_found=plan.settings.modalities)
+    return Asked(_resources(settings), people, plan)
+
+
+def expected(asked: Asked) -> list[str]:
+    """Say what a person is expected to take, and where a task would get less than that."""
+    if asked.plan is None:
+        return []
+    settings, plan = asked.settings, asked.plan
+    cpus, memory_gb = settings.nprocs, megabytes(settings.slurm.array_mem) / 1000
+    threads = settings.omp_nthreads or cpus
+    found = expectation.cohort(
+        plan.visits, plan.entries, replace(plan.settings, omp_nthreads=threads)
+    )
+    if not found.needs:
+        return []
+    one, (visit, step, most_gb) = found.one(cpus), found.largest
+    visits = Counter(visit.participant for visit in plan.visits)
+    took = one.minutes * max(visits.values())
+    lines = [
+        f"a person is expected to take about {expectation.duration(took)} on {cpus} processors, "
+        f"and at most {one.memory_gb:.1f} GB at one time."
+    ]
+    limit = settings.slurm.array_time
+    if took > minutes(limit):
+        unit = " min" if limit.isdecimal() else ""
+        lines.append(f"that is more than the {limit}{unit} of a task; give --time.")
+    if most_gb + expectation.OWN_GB > memory_gb:
+        lines.append(
+            f"the step {step} of {visit} is expected to need {most_gb:.1f} GB, and the program "
+            f"{expectation.OWN_GB:.1f} GB, more than the {settings.slurm.array_mem} of a task; "
+            "give --mem."
+        )
+    return lines
 
 
 def check_limits(table: SlurmSettings) -> None:
@@ -283,26 +318,30 @@ def draft(
     replaces : str
         Pending group job that this submission takes the place of.
     """
-    settings, people = asked.settings, asked.people
-    array = settings.slurm
-    parts = list(split(len(people), slurm.max_array_tasks() or MOST_TASKS))
+    settings = asked.settings
+    parts = list(split(len(asked.people), slurm.max_array_tasks() or MOST_TASKS))
     scripts = [_array_script(settings, folder, number, part, parts)
                for number, part in enumerate(parts, 1)]  # fmt: skip
-    submission = Submission(
+    group = _group_script(settings, folder) if GROUP in levels else None
+    submission = _unsubmitted(asked, levels, folder, resumes)
+    return Draft(folder, submission, as_toml(settings), tuple(scripts), group,
+                 settings.slurm.group_after, tuple(waits_for), replaces)  # fmt: skip
+
+
+def _unsubmitted(asked: Asked, levels: Sequence[str], folder: Path, resumes: str) -> Submission:
+    """Record of a submission of which Slurm does not know yet."""
+    return Submission(
         folder.name,
         tuple(levels),
-        people,
+        asked.people,
         resumes=resumes,
-        mem=array.array_mem,
-        time=array.array_time,
+        mem=asked.settings.slurm.array_mem,
+        time=asked.settings.slurm.array_time,
         submitted=datetime.now(UTC).isoformat(timespec="seconds"),
         user=os.geteuid(),
         version=__version__,
         folder=folder,
     )
-    group = _group_script(settings, folder) if GROUP in levels else None
-    return Draft(folder, submission, as_toml(settings), tuple(scripts), group,
-                 array.group_after, tuple(waits_for), replaces)  # fmt: skip
 
 
 def split(count: int, most: int) -> Iterator[tuple[int, int]]:

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from alsflow.interfaces import slurm
 from alsflow.workflows import batch
-from alsflow.workflows.cache import read_record, write_text
+from alsflow.workflows.cache import paths_in, read_record, write_text
 from alsflow.workflows.machine import THREADED, UNTHREADED
 from alsflow.workflows.resources import expected
 from alsflow.workflows.settings import SlurmSettings
@@ -35,6 +35,14 @@ class Place:
     work_dir: Path
     write: tuple[Path, ...] = ()
     read: tuple[Path, ...] = ()
+
+    def with_inputs(self, nodes: Iterable[Any]) -> Place:
+        """Add the folders of other files that nodes are given, such as atlases."""
+        seen = (self.work_dir, *self.write, *self.read)
+        paths = (Path(path) for node in nodes for path in paths_in(node.inputs.get()))
+        outside = (path for path in paths if not any(map(path.is_relative_to, seen)))
+        more = dict.fromkeys(path.parent for path in outside if path.is_file())
+        return replace(self, read=(*self.read, *more))
 
 
 @dataclass

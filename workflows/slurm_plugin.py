@@ -18,6 +18,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import networkx as nx
@@ -92,6 +93,8 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         self._reopened: set[Any] = set()  # nodes that are made again
         self._tries: dict[Any, int] = {}
         self._lacked_memory: set[Any] = set()
+        self._unshared: set[Any] = set()  # nodes that get a job of their own
+        self._asked: dict[Any, int] = {}  # MB
         self._end = ""  # why nothing more is submitted
         self._ever_begun = False
         self._silent = False
@@ -107,6 +110,8 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
     def _prepare(self, order: list[Any]) -> None:
         people = {person_of(node.fullname) for node in order}
         settle(self._place.work_dir, people, self._slurm.poll, self._say)
+        if self._slurm.container:
+            self._writer = replace(self._writer, place=self._place.with_inputs(order))
 
     def _busy(self) -> bool:
         return bool(self._packed or self._unsent or self._sent or self._end)
@@ -190,10 +195,14 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
             job.person == person_of(node.fullname) for job in jobs
         )
 
+    def _allowed(self, node: Any) -> str:
+        return f"{self._asked[node] / 1000:.1f} GB, asked of Slurm"
+
     # -- which nodes share a job
 
     def _is_short(self, node: Any) -> bool:
-        return node not in self._retried and expected(node).minutes < self._slurm.group_minutes
+        alone = node in self._retried or node in self._unshared
+        return not alone and expected(node).minutes < self._slurm.group_minutes
 
     def _jobs_of(self, nodes: list[Any], followers: dict[Any, bytes]) -> list[list[Any]]:
         """Sort nodes into jobs; short ones with those of their person that follow them."""
@@ -244,7 +253,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         person = person_of(next(iter(packed)).fullname)
         name = f"als-{self._token}-{self._count}-{person.removesuffix('_wf')}"
         self._members.update(packed)
-        return self._writer.write(
+        entry = self._writer.write(
             name,
             person,
             self._noted.folder / person / name,
@@ -252,6 +261,8 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
             lambda node: list(self._graph.predecessors(node)),
             2.0 if self._lacked_memory & packed.keys() else 1.0,
         )
+        self._asked.update(dict.fromkeys(packed, entry.need.memory_mb))
+        return entry
 
     def _submit(self, entry: Batch) -> bool:
         """Submit a job; False where that is to be tried again later."""
@@ -406,10 +417,14 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
                 self._say(f"Job {entry.job} {ended.sentence()}; its steps are submitted again.")
                 self._return([culprit])
                 return
+        if ended.state == "TIMEOUT" and len(entry.nodes) > 1:
+            self._unshared.add(culprit)  # the time of a shared job was not its own
+            self._tell("retried", culprit, text)
+            self._return([culprit])
+            return
         if ended.memory:
             self._lacked_memory.add(culprit)
-        shared = len(entry.nodes) > 1  # the time of a shared job is not that of the step
-        self._lose(culprit, text, second=ended.memory or (shared and ended.state == "TIMEOUT"))
+        self._lose(culprit, text, second=ended.memory)
 
     def _return(self, nodes: Iterable[Any]) -> None:
         """Have nodes that can run looked at again."""

@@ -116,7 +116,8 @@ def check_options(options: Iterable[str]) -> None:
     for text in options:
         name = text.strip().partition("=")[0].split()[0] if text.strip() else ""
         short = name[:2] if re.match(r"-[A-Za-z]", name) else ""
-        if name in OURS or (short and short in OURS.values()):
+        ours = len(name) > 2 and any(option.startswith(name) for option in OURS)  # or its start
+        if ours or (short and short in OURS.values()):
             raise SettingsError(
                 f"slurm.sbatch = {text!r} cannot be given: alsflow sets this option itself."
             )
@@ -160,6 +161,8 @@ def in_container(
     """
     if not slurm.container:
         return list(command)
+    binds, read_only = list(binds), list(read_only)
+    _check_places(binds + read_only)
     folders = [str(path) for path in dict.fromkeys(map(str, binds))]
     places = [f"{folder}:{folder}" for folder in folders]
     places += [f"{path}:{path}:ro" for path in dict.fromkeys(map(str, read_only))
@@ -178,6 +181,15 @@ def in_container(
     words += [word for place in places for word in ("--volume", _pair(place))]
     words += [word for variable in variables for word in ("--env", variable)]
     return [*words, "--entrypoint", command[0], slurm.container, *command[1:]]
+
+
+def _check_places(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if re.search(r"[:,\n]", str(path)):
+            raise SettingsError(
+                f"{path} cannot be seen inside a container, because its name holds ':' or ','; "
+                "rename it."
+            )
 
 
 def _pair(place: str) -> str:

@@ -75,6 +75,7 @@ class Task:
     code: int | None = None  # exit code of the program
     run: str = ""  # submission that tried last
     log: str = ""  # in the output folder
+    stuck: bool = False  # it waits for what will not come
 
     @property
     def label(self) -> str:
@@ -106,11 +107,15 @@ class Overview:
 
     @property
     def exit_code(self) -> int:
-        """0: all done; 75: something is pending or running; 1: something else."""
-        states = {task.state for task in self.tasks}
-        if states & set(ALIVE):
+        """0: all done; 75: something runs, or waits for what may come; 1: something else."""
+        stuck = any(task.stuck for task in self.tasks)
+        alive = [task for task in self.people if task.state in ALIVE and not task.stuck]
+        group = self.group
+        if group is not None and group.state in ALIVE and not (stuck and group.state == "pending"):
+            alive.append(group)
+        if alive:
             return exits.TRY_AGAIN
-        return exits.OK if states <= {"done"} else exits.FAILED
+        return exits.OK if all(task.state == "done" for task in self.tasks) else exits.FAILED
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for programs."""
@@ -235,12 +240,13 @@ class _Looked:
             other = f"waits ({entry.reason})" if entry.reason else "waits"
             words = next(known, other).format(job=self.job)
             hint = ""
-            if entry.hopeless:
+            stuck = entry.hopeless
+            if stuck:
                 words = f"will never start: {entry.reason}"
                 hint = f"scancel {self.job}, then resume with what the cluster can give"
             if started:  # it has run before
                 words = f"was put back into the queue by Slurm; {words}"
-            return self._told("pending", words, None, hint)
+            return self._told("pending", words, None, hint, stuck=stuck)
         seconds = int(time.time()) - started.second if started else 0
         there = [f"{row['stream']} {row['state']}" for row in self.rows
                  if row["state"] != "not-run"]  # fmt: skip
@@ -290,6 +296,10 @@ class _Looked:
         if not self.job:
             return self._told("not-run", "it was not submitted", None)
         state = self._note() or (entry.state if entry is not None else "")
+        if state == "COMPLETED":  # the script ends with the code of the program
+            return self._told("done", "Slurm says so; its mark could not be written", started)
+        if state == "FAILED" and {row["state"] for row in self.rows} & {"failed", "refused"}:
+            return self._told("failed", self._reasons("failed", "refused"), started)
         if started is None and state in ("", "CANCELLED"):
             words = "it was cancelled before it started"
             words += "" if state else ", or lost"  # Slurm forgets such a task at once

@@ -38,7 +38,7 @@ ALWAYS = "it runs every time"
 HISTORY = "history.json"
 MOST_SETTINGS = 50  # sets of settings that are remembered
 CODE = "code_version"
-SHOWN = 60  # characters of a value
+SHOWN = 40  # characters of a value
 NAMED = 3  # steps, people or modules named before the rest is counted
 # Settings on which no result depends, or only as far as they choose people and files.
 NO_MATTER = (
@@ -209,22 +209,27 @@ def reasons(
     found = [_shortened(repaired)] if repaired else [] if there else [LOST]
     for name in sorted({**before, **now}) if before else ():
         if name not in without and not _same(before.get(name), now.get(name)):
-            found.append(_difference(node, name, before.get(name), now.get(name), history))
+            found += _differences(node, name, before.get(name), now.get(name), history)
+    found.sort(key=lambda text: not text.startswith("setting "))
     return list(dict.fromkeys(found)) or ([] if without else [OTHER])
 
 
-def _difference(node: Any, name: str, old: Any, new: Any, history: History) -> str:
+def joined(found: Sequence[str]) -> str:
+    """Reasons in one line."""
+    return "; ".join(found[:NAMED]) + _more(len(found), "differences")
+
+
+def _differences(node: Any, name: str, old: Any, new: Any, history: History) -> list[str]:
     """Say how one input differs."""
     if name in node.input_source:
         step = Path(node.input_source[name][0]).name.removeprefix("result_")
-        return f"follows from {step.removesuffix('.pklz')}: {name} differs"
+        return [f"follows from {step.removesuffix('.pklz')}: {name} differs"]
     if name == CODE:
         modules = history.modules(str(old), _parts(type(node.interface)))
-        return "the code of the step changed" + f" ({_listed(modules)})" * bool(modules)
+        return ["the code of the step changed" + f" ({_listed(modules)})" * bool(modules)]
     stream = next((part.removesuffix("_wf") for part in node.fullname.split(".")[2:3]), "")
-    leaves = list(_leaves(name, old, new))
-    texts = [_leaf_text(path, was, now, stream, history) for path, was, now in leaves]
-    return "; ".join(dict.fromkeys(texts[:NAMED])) + _more(len(texts), "differences")
+    leaves = _leaves(name, old, new)
+    return [_leaf_text(path, was, now, stream, history) for path, was, now in leaves]
 
 
 def _leaves(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -347,7 +352,7 @@ class Why(Watcher):
             except Exception:  # the step itself will say what is wrong with its inputs
                 logger.exception("why %s runs", node.fullname)
                 found = []
-            self._texts[node] = "; ".join(found) or LOST
+            self._texts[node] = joined(found) or LOST
         return self._texts[node]
 
     def of(self, node: Any) -> str:
@@ -464,7 +469,7 @@ def _of_person(nodes: list[Any], found: Forecast) -> str:
         return f"nothing to run, {len(nodes)} steps are up to date."
     groups: dict[str, list[Any]] = {}
     for node in run:
-        text = "; ".join(found.causes[node])
+        text = joined(found.causes[node])
         groups.setdefault(text, []).append(node)
     after, before = (_counted(nodes, groups, kind) for kind in (found.follow, found.again))
     lines = [f"{len(run)} of {len(nodes)} steps would run."]

@@ -40,7 +40,7 @@ class Podman:
         settings = self.folder / "containers.conf"
         settings.write_text(SETTINGS)
         for name in ("tmp", "root", "run"):
-            (self.folder / name).mkdir()
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
         own = {"CONTAINERS_CONF": str(settings), "TMPDIR": str(self.folder / "tmp")}
         self.environment = {**os.environ, **own}
 
@@ -54,6 +54,9 @@ class Podman:
             raise RuntimeError(f"podman {arguments[0]} ended with {done.returncode}:\n"
                                f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}")  # fmt: skip
         return done
+
+    def has(self, image):
+        return self("image", "exists", image, check=False).returncode == 0
 
     def remove(self):
         """Containers, images and storage of these tests."""

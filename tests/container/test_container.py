@@ -2,7 +2,8 @@
 
 Needs root, podman, runc, mmdebstrap (Debian packages), Debian's mirror and the package index, and
 takes about five minutes. Where that is not there the tests are skipped with the reason, unless
-ALSFLOW_REQUIRE_CONTAINER is set: then they fail with it.
+ALSFLOW_REQUIRE_CONTAINER is set: then they fail with it. ALSFLOW_PODMAN_FOLDER names a (short)
+folder that keeps base and image from one call to the next; they are made where they are not there.
 """
 
 import json
@@ -26,6 +27,7 @@ from alsflow import __version__
 pytestmark = pytest.mark.container
 
 USER = 4321
+KEPT = os.environ.get("ALSFLOW_PODMAN_FOLDER")
 LIMIT = 1.7e9  # bytes of the image; docs/containers.md says what takes them
 TAG = f"alsflow:{__version__}"
 BIDS = ROOT / "bids_example"
@@ -37,12 +39,13 @@ def podman():
     made = None
     try:
         require()
-        folder = Path(tempfile.mkdtemp(prefix="pod", dir="/tmp"))  # podman wants it short
+        folder = Path(KEPT or tempfile.mkdtemp(prefix="pod", dir="/tmp"))  # podman wants it short
         made = Podman(folder)
         if made("info", check=False).returncode:
             raise NotHereError(f"podman info: {made('info', check=False).stderr[-300:]}")
         arguments, _ = container_files.read((DOCKER / "Dockerfile").read_text())
-        import_base(made, arguments["BASE"], folder)
+        if not made.has(arguments["BASE"]):
+            import_base(made, arguments["BASE"], folder)
         made("run", "--rm", "--network", "none", arguments["BASE"], "true")
         yield made
     except NotHereError as reason:
@@ -50,21 +53,23 @@ def podman():
             pytest.fail(f"no container can be built here: {reason}")
         pytest.skip(f"no container can be built here: {reason}")
     finally:
-        if made is not None:
+        if made is not None and not KEPT:
             made.remove()
 
 
 @pytest.fixture(scope="session")
 def image(podman, tmp_path_factory):
     """Built from a copy of the sources, as from a clone, with an atlas where its files are."""
+    copies = ROOT.parent / "shared" / "data" / "atlases" / "cat12"
+    atlases = "cobra" if copies.is_dir() else ""
+    if podman.has(TAG):
+        return atlases
     source = tmp_path_factory.mktemp("source")
     for name in container_files.context() | {".dockerignore"}:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)
-    copies = ROOT.parent / "shared" / "data" / "atlases" / "cat12"
     for file in copies.glob("CoBra.[cn]*"):
         shutil.copy(file, source / "docker" / "atlases" / file.name)
-    atlases = "cobra" if copies.is_dir() else ""
     folder = tmp_path_factory.mktemp("secrets")
     podman(
         "build", "--layers=false", "--pull=never", "--network", "host",
@@ -90,7 +95,7 @@ class Place:
             os.chown(path, USER, USER)
         return path
 
-    def run(self, *options, mounts=("out", "work"), seconds=240):
+    def run(self, *options, mounts=("out", "work"), seconds=900):
         volumes = [f"--volume={self.folder(name)}:/{name}" for name in mounts]
         done = self.podman(
             "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp",
@@ -149,6 +154,7 @@ def test_commands_answer(podman, image):
     states = {line.split()[0]: line.split()[3] for line in listed.splitlines()[2:]}
     assert states["cobra"] == ("here" if image else "not")
     assert "--seed" in entry(podman, "alsflow-simulate", "--help").stdout
+    assert "--dry-run" in entry(podman, "alsflow-slurm", "--help").stdout
     without = ["--unsetenv", "HOME", "--passwd=false"]
     assert __version__ in entry(podman, "alsflow", "--version", options=without).stdout
 
@@ -206,6 +212,18 @@ def test_results_are_those_of_the_same_program_outside(done, image, tmp_path):
 def test_results_that_would_be_lost_are_refused(done):
     assert done.run(mounts=("work",)) == 73
     assert "lies inside the container" in done.texts[-1]
+
+
+def test_a_container_without_a_place_for_temporary_files_is_refused(done):
+    result = done.podman(
+        "run", "--rm", "--network", "none", "--read-only", "--read-only-tmpfs=false",
+        "--user", f"{USER}:{USER}", f"--volume={BIDS}:/bids:ro",
+        f"--volume={done.folder('out')}:/out", f"--volume={done.folder('work')}:/work", TAG,
+        "/bids", "/out", "participant", "-w", "/work", "--participant-label", "01",
+        "--modalities", "anat", "--skip-bids-validation", check=False,
+    )  # fmt: skip
+    assert result.returncode == 73
+    assert "--tmpfs /tmp" in result.stderr
 
 
 def test_a_folder_of_somebody_else_is_refused_with_what_to_do(done):

@@ -107,6 +107,25 @@ def test_the_neighbour_has_a_version_of_its_own(version):
     assert before == version(*REACHED["own body"], of="Writer")
 
 
+def test_notes_of_an_earlier_run_give_the_same_version(version, tmp_path, monkeypatch):
+    first, path = version(), tmp_path / "code.json"
+    path.write_text(code.noted())
+    code._notes().clear()
+    code.recall(path)
+    monkeypatch.setattr(code, "_taken_apart", lambda *given: pytest.fail("was known"))
+    assert version() == first
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}'])
+def test_damaged_notes_are_as_good_as_none(version, tmp_path, text):
+    first = version()
+    (tmp_path / "code.json").write_text(text)
+    code._notes().clear()
+    code.recall(tmp_path / "code.json")
+    assert version() == first
+
+
 def test_modules_that_changed_can_be_named(version):
     version()
     before = code.code_parts(cls=importlib.import_module("toyproject.interfaces.shelf").Reader)

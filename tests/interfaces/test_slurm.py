@@ -165,6 +165,8 @@ def programs(tmp_path, monkeypatch):
         path.write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/calls\n{text}\n')
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
+    (tmp_path / "a.sh").write_text("#!/bin/bash\n#SBATCH --time=5\n#SBATCH --qos=x\ntrue\n")
+    monkeypatch.chdir(tmp_path)
     make.calls = lambda: (tmp_path / "calls").read_text().splitlines()
     make.folder = tmp_path
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
@@ -273,10 +275,20 @@ def test_nothing_of_our_own_job_is_handed_on(monkeypatch):
     assert left == {"SLURM_CONF", "SBATCH_ACCOUNT"}
 
 
+def test_what_the_script_says_stands(programs, monkeypatch):
+    """Variables of sbatch come before the lines of a script, unless they are taken away."""
+    for name in ("TIMELIMIT", "QOS", "ARRAY_INX", "OUTPUT", "WAIT", "ACCOUNT"):
+        monkeypatch.setenv(f"SBATCH_{name}", "1-3")
+    programs("sbatch", f"env | grep SBATCH_ > {programs.folder}/variables; echo 5")
+    assert slurm.submit("a.sh") == "5"
+    assert (programs.folder / "variables").read_text() == "SBATCH_ACCOUNT=1-3\n"
+
+
 def test_without_slurm(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "a.sh").touch()
     with pytest.raises(MissingProgramError, match="sbatch was not found"):
-        slurm.submit("a.sh")
+        slurm.submit(tmp_path / "a.sh")
 
 
 def test_tail_of_a_log(tmp_path):

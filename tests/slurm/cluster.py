@@ -269,7 +269,7 @@ def wait_for(condition: Callable[[], object], seconds: float, problem: str = "")
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(problem or "this did not happen in time")
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def free_ports(number: int) -> list[int]:

@@ -191,7 +191,8 @@ def test_what_a_dry_run_shows_is_what_slurm_gets(study, capsys):
         show = study.cluster.command("scontrol", "show", "job", run.group, "--oneliner")
         assert "Partition=short" in show
         assert len(study.cluster.jobs()) == len(before) + 2
-        capsys.readouterr()
+        _, _, view = study.status(capsys)
+        assert study.task(view, "01")["reason"].startswith("waits")
         assert study.submit() == 73  # while the first waits for a node
         assert "run-001" in capsys.readouterr().err
         assert study.resume() == 0
@@ -204,13 +205,33 @@ def test_what_a_dry_run_shows_is_what_slurm_gets(study, capsys):
     assert "cancelled before it started" in study.task(view, "01")["reason"]
 
 
+def test_task_that_slurm_puts_back_starts_again(study, capsys):
+    study.toy.add("sub-01", "wait")
+    assert study.submit(levels=["participant"]) == 0
+    wait_for((study.toy.work / "calls.txt").is_file, SLOW)
+    [run] = study.runs
+    task = run.task("01")
+    study.cluster.command("scontrol", "requeue", task)
+    _, _, view = study.until(capsys, _01="pending")
+    assert "put back into the queue" in study.task(view, "01")["reason"]
+    wait_for(lambda: not study.drivers("01"), SLOW)
+    (study.toy.work / "go").touch()
+    wait_for(lambda: "BeginTime=" in study.cluster.command("scontrol", "update", f"jobid={task}",
+             "StartTime=now", check=False) or study.status(capsys)[1]["01"] != "pending",
+             SLOW)  # fmt: skip
+    code, _, _ = study.until(capsys, _01="done")
+    assert code == 0
+    assert "start 2" in (run.folder / "logs" / "sub-01.log").read_text()
+
+
 def test_partition_that_does_not_exist(study, capsys):
     study.toy.add("sub-01")
     before = study.cluster.jobs()
     assert study.submit("--partition", "gpu") == 1
     message = capsys.readouterr().err
     assert "invalid partition" in message.lower()
-    assert message.count("\n") == 1
+    assert "invalid partition" in message.splitlines()[-1].lower()
+    assert "Traceback" not in message
     assert study.cluster.jobs() == before
     assert study.call("status", study.toy.out) == 66
 

@@ -48,7 +48,7 @@ class Cohort:
                    "participant", "-w", str(self.work), "--skip-bids-validation",
                    *self.configure(**settings), *map(str, options)]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HELPERS), *sys.path])}
-        self.screen = self.toy.root / "screen.txt"
+        self.screen = self.toy.root / f"screen_{len(self.drivers)}.txt"
         with self.screen.open("wb") as screen:
             driver = subprocess.Popen(command, stderr=screen, env=environment)
         self.drivers.append(driver)
@@ -167,6 +167,8 @@ def test_relative_working_directory_and_options_of_the_user(cohort, monkeypatch)
     cohort.add("sub-01")
     monkeypatch.chdir(cohort.root)
     cohort.toy.work = Path("work")
+    monkeypatch.setenv("SBATCH_PARTITION", "nope")  # the settings count, not the shell
+    monkeypatch.setenv("SBATCH_ARRAY_INX", "1-3")
     assert (
         cohort.run(
             sbatch=("--comment=two words", "--nice=7"),
@@ -195,9 +197,9 @@ def test_no_more_jobs_than_allowed_and_one_question_per_interval(cohort, monkeyp
         most.append(len(cohort.cluster.running()))
         return job
 
-    def call_and_count(*command):
+    def call_and_count(*command, **options):
         questions.append(command[0])
-        return call(*command)
+        return call(*command, **options)
 
     monkeypatch.setattr(slurm, "submit", submit_and_count)
     monkeypatch.setattr(slurm, "_call", call_and_count)
@@ -360,9 +362,9 @@ def test_step_that_is_killed_twice_fails_by_name(cohort):
     cohort.add("sub-02")
     assert cohort.run() == 1
     assert cohort.status() == {"sub-01": "failed", "sub-02": "done"}
-    assert "load: The job" in cohort.reasons()["sub-01"]
+    assert "step load" in cohort.reasons()["sub-01"]
     assert "SIGKILL" in cohort.reasons()["sub-01"]
-    assert "2000 MB" in cohort.reasons()["sub-01"]
+    assert "2.0 GB, asked of Slurm" in cohort.reasons()["sub-01"]
     assert cohort.calls().count("01:load") == 2
 
 
@@ -385,17 +387,24 @@ def test_cancelled_by_hand(cohort):
 
 
 def test_time_limit(cohort):
-    """A job that is shared gives its step a second chance alone; that one is over time, too."""
+    """The time of a shared job is not that of its step, which gets a second chance alone."""
     cohort.add("sub-01", "wait")
-    driver = cohort.start(group_minutes=0.0)
+    shared = cohort.start()
+    work, screen = cohort.work, cohort.screen
     wait_for(cohort.is_running, 30)
-    [(job, _, _)] = cohort.jobs()
-    cohort.cluster.command("scontrol", "update", f"jobid={job}", "EndTime=now")
-    assert driver.wait(60) == 1  # the controller looks every 30 s
+    cohort.toy.out, cohort.toy.work = cohort.root / "out_2", cohort.root / "work_2"
+    single = cohort.start(group_minutes=0.0)
+    wait_for(cohort.is_running, 30)
+    for job, _, _ in cohort.jobs():
+        cohort.cluster.command("scontrol", "update", f"jobid={job}", "EndTime=now")
+    assert single.wait(60) == 1  # the controller looks every 30 s
     reason = cohort.reasons()["sub-01"]
+    assert "step load: The job" in reason
     assert "when its time was over" in reason
     assert "raise slurm.time_factor" in reason
-    assert "load" in reason
+    wait_for(lambda: "once more, alone" in screen.read_text(), 30)
+    (work / "go").touch()
+    assert shared.wait(60) == 0
 
 
 def test_failed_node_is_no_fault_of_the_step(cohort):

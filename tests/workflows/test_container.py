@@ -1,6 +1,7 @@
 """What the program says of the container that it runs in, and what it refuses there."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ MOUNTS = """\
         ({}, ["run/.containerenv"], {}),  # some container, but none that says it is ours
         ({container.TAG: TAG}, [], {"Tag": TAG}),
         ({container.TAG: TAG}, ["run/.containerenv"], {"Type": "podman", "Tag": TAG}),
+        ({container.TAG: TAG, "container": "podman"}, [], {"Type": "podman", "Tag": TAG}),
+        ({container.TAG: TAG, "container": "oci"}, [".dockerenv"], {"Type": "docker", "Tag": TAG}),
         ({container.TAG: TAG}, [".dockerenv"], {"Type": "docker", "Tag": TAG}),
         (
             {"APPTAINER_CONTAINER": "/home/somebody/a.sif", "SINGULARITY_CONTAINER": "/b.sif"},
@@ -60,8 +63,9 @@ def test_container_is_named(tmp_path, environment, marks, expected):
 def test_what_is_lost_with_the_container(tmp_path, monkeypatch, folder, expected):
     file = tmp_path / "mountinfo"
     file.write_text(MOUNTS)
-    for kind, answer in (("podman", expected), ("docker", expected), ("apptainer", False)):
-        monkeypatch.setattr(container, "container", lambda kind=kind: {"Type": kind, "Tag": TAG})
+    for kind, answer in (("podman", expected), ("", expected), ("apptainer", False)):
+        here = {"Type": kind, "Tag": TAG} if kind else {"Tag": TAG}
+        monkeypatch.setattr(container, "container", lambda here=here: here)
         assert container.vanishes(Path(folder), file) is answer
     monkeypatch.setattr(container, "container", dict)
     assert not container.vanishes(Path(folder), file)
@@ -111,3 +115,14 @@ def test_who_cannot_write_in_a_container_is_told_to_be_himself(toy, monkeypatch,
         monkeypatch.setattr(derivatives, "container", lambda kind=kind: {"Type": kind, "Tag": TAG})
         assert toy.run() == 73
         assert option in capsys.readouterr().err
+
+
+def test_no_place_for_temporary_files_is_refused(toy, monkeypatch, capsys):
+    toy.add("sub-01")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    assert toy.run() == 73
+    assert "--tmpfs /tmp" in capsys.readouterr().err
+    assert not toy.out.exists()

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 from contextlib import suppress
 
 import pytest
@@ -138,6 +139,16 @@ def test_choice_may_change_between_runs(chain):
 def test_failed_removes_passing_files_of_visits_that_succeeded(chain, passing):
     run(chain.build(), chain.work, "failed")
     assert chain.gone() == ["first/a_file.txt", "first/b_file.txt"]
+
+
+@pytest.mark.parametrize(("by", "goes"), [("second", True), ("third", False), ("named", False)])
+def test_overtaken_file_goes_where_the_next_step_has_one_of_its_own(chain, monkeypatch, by, goes):
+    monkeypatch.setattr(keep, "table", lambda: {"dwi": {"overtaken": {"first": by}}})
+    outer = chain.build()
+    inner = outer.get_node("sub_01_wf").get_node("dwi_wf")
+    inner.connect(inner.get_node("first"), "b_file", Node(Merge(1), name="named"), "in1")
+    run(outer, chain.work, "failed")
+    assert chain.gone() == (["first/a_file.txt", "first/b_file.txt"] if goes else [])
 
 
 @pytest.mark.parametrize(
@@ -380,6 +391,32 @@ def test_death_between_record_and_placeholder_leaves_the_file(chain, monkeypatch
     assert listener.repaired == {}
     assert chain.saved() == chain.expected()
     assert chain.gone() == EVERYTHING
+
+
+@pytest.mark.parametrize("when", range(1, 16, 2))
+def test_killed_at_any_write(chain, when):
+    """Records, placeholders and hashes are renamed into their places; before one of them."""
+    child = os.fork()
+    if child == 0:
+        rename, count = os.replace, iter(range(1, 1000))
+
+        def fatal(source, target):
+            if next(count) == when:
+                os.kill(os.getpid(), signal.SIGKILL)
+            rename(source, target)
+
+        os.replace = fatal
+        try:
+            run(chain.build(), chain.work, "none")
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    plugin, _ = run(chain.build(), chain.work, "none")
+    assert plugin.problems == []
+    assert chain.saved() == chain.expected()
+    assert chain.gone() == EVERYTHING
+    assert run(chain.build(), chain.work, "none")[0].computed == []
 
 
 def test_vanished_placeholder_costs_nothing_while_nobody_needs_it(chain):

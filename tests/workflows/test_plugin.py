@@ -37,6 +37,13 @@ def test_resources_are_never_exceeded():
     assert not resources.take(Step("f", mem_gb=0))
 
 
+def test_steps_with_threads_count_all_their_processors():
+    resources = Resources(processes=8, memory_gb=64)
+    assert resources.take(Step("a", n_procs=4))
+    assert resources.take(Step("b", n_procs=4))
+    assert not resources.take(Step("c", n_procs=1))
+
+
 def test_map_node_reruns_only_the_changed_element(toy, monkeypatch):
     import toy_streams
     from nipype.pipeline.engine import MapNode, Workflow

@@ -69,3 +69,15 @@ def test_full_working_disk(toy, small_disk):
     assert toy.run() == 1
     assert "disk was full" in toy.reasons()["sub-01"]
     assert not list(toy.out.rglob("sub-01*_T1w.txt"))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_of_workers_and_of_what_they_start_are_bounded(toy, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "64")
+    toy.add("sub-01", "threads")
+    driver = start(toy, "--omp-nthreads", threads)
+    assert driver.wait(60) == 0, driver.stderr.read()
+    driver.stderr.close()
+    _, *counts = (toy.work / "threads.txt").read_text().split()
+    assert counts == [str(threads), str(threads), "1", "1"]

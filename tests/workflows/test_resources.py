@@ -1,5 +1,6 @@
 """What every step needs: the table covers every graph, follows the images, changes no hash."""
 
+import os
 import sys
 import tomllib
 from copy import deepcopy
@@ -186,6 +187,13 @@ def test_expected_is_what_was_found_or_the_table():
     assert expected(node) == node.need
 
 
+def test_the_page_is_up_to_date():
+    """If not: python -m alsflow.workflows.resources > docs/resources.md."""
+    docs = Path(resources.__file__).parents[1] / "docs" / "resources.md"
+    assert docs.read_text(encoding="utf-8") == resources.page()
+    assert "{" not in resources.page()
+
+
 # ---------------------------------------------------------------------------- sizes
 
 
@@ -244,3 +252,17 @@ def test_a_run_declares_by_the_images_of_each_visit(tmp_path):
         assert node.mem_gb == pytest.approx(row.need({"t1w": size}).memory_gb)
         assert expected(node) == row.need({"t1w": size}, 3)
         assert node.n_procs == expected(node).processes
+    threaded = {step_of(name) for name, node in nodes.items() if node.n_procs != 1}
+    assert threaded == {"anat.segmentation.clean"}
+    assert {node.n_procs for node in nodes.values()} == {1, 3}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_libraries_that_do_not_listen_are_held(toy, monkeypatch, threads):
+    toy.add("sub-01", "threads")
+    held = resources.Row({"base": 0.3}, {"base": 0.1}, threads=True)
+    monkeypatch.setattr(resources, "rows", lambda: {"anat.load": held})
+    assert toy.run("--omp-nthreads", threads) == 0
+    processors = int((toy.work / "threads.txt").read_text().split()[0])
+    assert processors == min(threads, len(os.sched_getaffinity(0)))

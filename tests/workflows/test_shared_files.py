@@ -1,14 +1,16 @@
 """Files that tasks of a job array share: process numbers repeat between nodes and containers."""
 
+import json
 import os
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from alsflow.interfaces.pages import write_page
 from alsflow.workflows import report
-from alsflow.workflows.cache import write_text
+from alsflow.workflows.cache import FileHashes, write_text
 from alsflow.workflows.derivatives import prepare_output
 from alsflow.workflows.settings import Settings
 
@@ -97,3 +99,23 @@ def test_index_is_not_overwritten_with_what_was_true_before(tmp_path, monkeypatc
     first.join()
     second.join()
     assert "sub-01" in (tmp_path / report.INDEX).read_text()
+
+
+def test_what_twenty_runs_have_hashed_is_kept(tmp_path):
+    files = [tmp_path / f"{number}.txt" for number in range(20)]
+    start = threading.Barrier(len(files), timeout=10)
+
+    def one(file):
+        file.write_text("x")
+        hashes = FileHashes(tmp_path / "file_hashes.json")
+        hashes.add({str(file): [[1, 2, 3, 4], "md5"]})
+        start.wait()
+        hashes.save()
+
+    threads = [threading.Thread(target=one, args=(file,)) for file in files]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stored = json.loads((tmp_path / "file_hashes.json").read_text())
+    assert sorted(Path(name).name for name in stored) == sorted(file.name for file in files)

@@ -5,6 +5,7 @@ import pickle
 import threading
 import time
 from copy import deepcopy
+from types import SimpleNamespace
 
 import networkx as nx
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from alsflow.interfaces import slurm
 from alsflow.workflows import batch, exits, slurm_jobs
-from alsflow.workflows.slurm_batch import Batch
+from alsflow.workflows.slurm_batch import Batch, Place
 from alsflow.workflows.slurm_groups import bundles
 from alsflow.workflows.slurm_jobs import ActiveJobs, Entry
 from alsflow.workflows.slurm_script import JobNeed
@@ -126,6 +127,37 @@ def test_steps_of_a_job(chain, toy):
     assert batch.main([str(again)]) == 0
     assert outcomes(again) == ["cached", "cached", "cached"]
     assert len(toy.calls()) == 2
+
+
+def test_another_version_of_the_program_computes_nothing(chain, monkeypatch):
+    import toy_streams
+
+    folder = chain("fine")
+    monkeypatch.setattr(toy_streams.Load, "__init__", with_version("other"))
+    assert batch.main([str(folder)]) == 0
+    assert outcomes(folder) == ["failed", "left", "done"]
+    text = json.loads((folder / batch.outcome_file(0)).read_text())["error"]
+    assert "Another version of the program" in text
+
+
+def with_version(version):
+    from alsflow.interfaces.base import CodedInterface
+
+    def init(self, **inputs):
+        CodedInterface.__init__(self, **inputs)
+        self.inputs.code_version = version
+
+    return init
+
+
+def test_folders_that_a_container_must_see(tmp_path):
+    atlas = tmp_path / "site" / "atlas.nii"
+    atlas.parent.mkdir()
+    atlas.touch()
+    values = {"a": str(atlas), "b": "/nowhere/at/all", "c": [str(tmp_path / "work" / "x")]}
+    node = SimpleNamespace(inputs=SimpleNamespace(get=lambda: values))
+    place = Place(tmp_path / "work", read=(tmp_path / "bids",)).with_inputs([node])
+    assert place.read == (tmp_path / "bids", atlas.parent)
 
 
 def test_what_needs_a_failed_step_is_left_and_the_rest_goes_on(chain):

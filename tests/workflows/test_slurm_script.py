@@ -76,7 +76,17 @@ def test_missing_module_ends_the_job(tmp_path):
 
 @pytest.mark.parametrize(
     "option",
-    ["--array=1-2", "-a 1-2", "-a1-2", "--wrap=x", "-J x", "--wait", "--output=/x", "-o/x"],
+    [
+        "--array=1-2",
+        "--arr=1-2",
+        "-a 1-2",
+        "-a1-2",
+        "--wrap=x",
+        "-J x",
+        "--wait",
+        "--output=/x",
+        "-o/x",
+    ],
 )
 def test_options_that_would_lose_the_jobs(option):
     with pytest.raises(SettingsError, match="sets this option itself"):
@@ -116,6 +126,11 @@ def test_containers(tmp_path):
         "podman", "run", "--rm", "--network", "none", "--user", "0:0", "--volume", "/out:/out",
         "--volume", "/scratch:/scratch", "--entrypoint", "python", "alsflow:1", "-m", "x",
     ]  # fmt: skip
+
+
+def test_places_that_a_container_would_cut_in_two():
+    with pytest.raises(SettingsError, match="rename it"):
+        in_container(["x"], SlurmSettings(container="i"), [], ["/data/a:b"])
 
 
 def test_signs_of_slurm_in_a_path():

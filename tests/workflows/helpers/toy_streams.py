@@ -71,6 +71,11 @@ class Load(CodedInterface):
         if "memory" in text and not ("once" in text and once.exists()):
             once.touch()
             raise MemoryError
+        if "threads" in text:
+            names = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+                     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")  # fmt: skip
+            found = [len(os.sched_getaffinity(0)), *(os.environ[name] for name in names)]
+            (work_dir_of(runtime) / "threads.txt").write_text(" ".join(map(str, found)))
         if "program" in text:
             call(["sh", "-c", "kill -9 $$"], 10)
         if "hog" in text:
