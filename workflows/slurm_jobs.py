@@ -64,8 +64,11 @@ class ActiveJobs:
         self.folder.mkdir(parents=True, exist_ok=True)
         with exclusive(self.folder / ".lock"):
             known = change(self._read())
-            content = [asdict(entry) for entry in known.values()]
-            write_text(self._path, json.dumps(content, indent=1))
+            if known:
+                content = [asdict(entry) for entry in known.values()]
+                write_text(self._path, json.dumps(content, indent=1))
+            else:  # whoever sees the file knows that there are jobs
+                self._path.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Entry]:
         try:

@@ -118,7 +118,7 @@ def test_fresh_then_cached_then_one_person_more(cohort):
     assert cohort.run() == 0
     assert cohort.calls() == steps("03")
     assert [name.endswith("-sub_03") for _, name, _ in cohort.jobs()] == [False, False, True]
-    assert not list((cohort.work / "jobs").rglob("job.json"))  # nothing is left of them
+    assert not list((cohort.work / "jobs").rglob("*.json"))  # nothing is left of them
     assert cohort.toy.run() == 0  # nor does it matter where steps were computed
     assert cohort.calls() == []
 

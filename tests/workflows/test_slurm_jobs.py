@@ -251,6 +251,8 @@ def test_jobs_of_several_drivers(tmp_path):
     assert first.of({"sub_03_wf"}) == []
     second.drop(["b", "never there"])
     assert first.of({"sub_01_wf", "sub_02_wf"}) == [entry("a", job="9")]
+    first.drop(["a"])
+    assert not (tmp_path / "jobs" / "active.json").exists()  # nothing hinders a clean-up
 
 
 def test_damaged_memory_stops_the_run(tmp_path):
