@@ -223,7 +223,7 @@ def dangling(path):
 
 
 DAMAGES = [flip, truncate, empty, folder, dangling]
-STORED = ["result_scale.pklz", "_outputs.json", "_inputs.pklz", "_node.pklz", "_0x*.json"]
+STORED = ["result_scale.pklz", "_outputs.json", "_inputs.pklz", "_0x*.json"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

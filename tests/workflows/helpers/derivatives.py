@@ -121,7 +121,7 @@ def _checks() -> Iterator[tuple[str, Callable[[Path], object]]]:
     yield ".csv", _read_table
     yield ".png", lambda path: _ends(path, PNG_END)
     yield ".svg", lambda path: _ends(path, b"</svg>")
-    yield ".html", lambda path: _ends(path, b"</html>")
+    yield ".html", _read_page
     yield "_xfm.txt", lambda path: _ends(path, b"\n")
     yield ".bval", lambda path: _ends(path, b"\n")
     yield ".bvec", lambda path: _ends(path, b"\n")
@@ -131,6 +131,12 @@ def _ends(path: Path, end: bytes) -> None:
     content = path.read_bytes()
     if not (content if end == b"\n" else content.rstrip()).endswith(end):
         raise ValueError(f"does not end with {end!r}")
+
+
+def _read_page(path: Path) -> None:
+    """Pages have an end to look for; tables to be pasted into a text have not."""
+    if not path.name.startswith("table-"):
+        _ends(path, b"</html>")
 
 
 def _read_image(path: Path) -> None:

@@ -18,7 +18,7 @@ def start(toy, *options, **how):
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **how)
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=90):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
