@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"{error.filename or 'the output folder'}: {error.strerror or error}.")
         return exits.CANNOT_CREATE
     except KeyboardInterrupt:
-        _say("interrupted; see what was submitted with alsflow-slurm status.")
+        _say("interrupted; alsflow-slurm status shows what was submitted.")
         return exits.FAILED
 
 

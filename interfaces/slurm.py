@@ -420,7 +420,8 @@ def submit(
     ids = job_ids((done.stdout.strip().splitlines() or [""])[-1])
     if done.returncode or not ids or not ids[0].isdigit():
         sentence = one_sentence(done.stderr or done.stdout)
-        raise FullError(sentence) if FULL.search(sentence) else RefusedError(sentence)
+        full = FULL.search(sentence) and not HOPELESS.search(sentence)
+        raise FullError(sentence) if full else RefusedError(sentence)
     return ids[0]
 
 

@@ -28,6 +28,7 @@ SIGNS = re.compile(
     re.MULTILINE,
 )
 LACK = "for lack of memory, as the system says"
+SURE = re.compile("(?<!most often )for lack of memory")  # this machine and Slurm say it so
 LOST = 255  # exit code of a worker whose server has died: nobody knows how it ended
 LOG_TAIL = 1 << 16  # bytes of what a worker has printed
 
@@ -115,7 +116,7 @@ def last_words(death: Death, declared_gb: float, allowed: str) -> str:
     """
     seen = f"{death.peak_mb / 1000:.1f} GB" if death.peak_mb else "not"
     earlier = death.text.rstrip()
-    sure = of_memory(earlier) or LACK in earlier
+    sure = of_memory(earlier) or SURE.search(earlier) is not None
     what = "Memory ran out" if sure else "It was killed (SIGKILL), most often for lack of memory"
     sentence = (
         f"WorkerDiedError: {what}; this was the second time, while nothing else ran (expected "

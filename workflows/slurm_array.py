@@ -510,6 +510,8 @@ def _whole(plan: Draft) -> Iterator[list[str]]:
         yield taken
     except BaseException as error:
         why = str(error) or type(error).__name__
+        if not isinstance(error, slurm.RefusedError | slurm.FullError):
+            taken += _unheard(plan, taken)
         left = f"; its jobs could not be cancelled: scancel {' '.join(taken)}"
         left = "" if not taken or slurm.cancel(taken) else left
         if taken:
@@ -526,6 +528,13 @@ def _whole(plan: Draft) -> Iterator[list[str]]:
         raise StopRunError(
             code, f"Slurm does not take the jobs: {why.rstrip('.')}{hint}; nothing runs{left}."
         ) from None
+
+
+def _unheard(plan: Draft, taken: Sequence[str]) -> list[str]:
+    """Jobs that Slurm took without our hearing of it, say because of Ctrl-C at that moment."""
+    scripts = [*plan.arrays, *([plan.group] if plan.group else [])][len(taken) :]
+    found = [slurm.find(script.job_name) for script in scripts[:1]]  # it was this one's turn
+    return [job for job in found if job and job not in taken]
 
 
 def refuse_if_alive(output_dir: Path) -> None:

@@ -97,7 +97,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         self._asked: dict[Any, int] = {}  # MB
         self._end = ""  # why nothing more is submitted
         self._ever_begun = False
-        self._silent = False
+        self._silent = self._told_full = False
         self._told_reasons: set[str] = set()
 
     def run(self, graph: nx.DiGraph, config: dict, updatehash: bool = False) -> None:
@@ -274,13 +274,15 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
             self._hear(answered=False)
             return False
         except slurm.FullError as error:
-            if not self._sent:
-                self._refuse(entry, str(error))
+            if not self._in_queue and not self._told_full:  # other jobs of this person are
+                self._say(f"Slurm takes no more jobs for now, waiting: {error}.")
+                self._told_full = True
             return False
         except slurm.RefusedError as error:
             self._refuse(entry, str(error))
             return True
         self._hear(answered=True)
+        self._told_full = False
         self._unsent.remove(entry)
         self._sent.append(entry)
         self._note(entry)

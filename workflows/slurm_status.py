@@ -48,6 +48,8 @@ ENDS = {
     "REQUEUED": "Slurm put it back into the queue, from which it is gone",
 }
 CURES = {"TIMEOUT": "resume with a longer --time", "OUT_OF_MEMORY": "resume with more --mem"}
+# Reasons that may pass when nodes or a partition come back.
+PASSING = ("PartitionNodeLimit", "PartitionInactive", "BadConstraints", "JobHeldAdmin")
 WAITS = {  # by the start of Slurm's reason
     "JobArrayTaskLimit": "waits for its turn (slurm.array_tasks)",
     "Dependency": "waits for the people",
@@ -240,7 +242,7 @@ class _Looked:
             other = f"waits ({entry.reason})" if entry.reason else "waits"
             words = next(known, other).format(job=self.job)
             hint = ""
-            stuck = entry.hopeless
+            stuck = entry.hopeless and entry.reason not in PASSING
             if stuck:
                 words = f"will never start: {entry.reason}"
                 hint = f"scancel {self.job}, then resume with what the cluster can give"
@@ -274,6 +276,8 @@ class _Looked:
                               "add the file, then resume", **more)  # fmt: skip
         if ended.code == exits.FAILED and {"flagged"} <= states <= {"done", "flagged", "absent"}:
             return self._told("flagged", self._reasons("flagged"), started, **more)
+        if ended.code != exits.FAILED:  # it stopped before it came to the streams
+            return self._told("failed", self._said(), started, **more)
         crashes = [row["details"] for row in self.details if row["details"] != "n/a"]
         more |= {"log": crashes[0]} if crashes else {}
         return self._told("failed", self._reasons("failed", "not-run", "refused"), started, **more)
@@ -286,6 +290,10 @@ class _Looked:
         if found:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             return found[0] + more
+        return self._said()
+
+    def _said(self) -> str:
+        """Last words of the program."""
         log = record.tail(self.run.folder / record.LOGS / f"{record.task_name(self.label)}.log", 3)
         said = [line for line in log if not line.startswith("---")]
         return said[-1].removeprefix("alsflow: ") if said else "it left no message"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 GZIP_LEVEL = 1  # of 9
+REMEMBERED = 200  # results; nodes that need the same one come soon after each other
 
 
 class _Pickler(pickle.Pickler):
@@ -74,7 +75,11 @@ class _Loaded:
         stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         known = self._known.get(os.fspath(path))
         if known is None or known[0] != stamp:
-            known = self._known[os.fspath(path)] = (stamp, load_result(path))
+            known = (stamp, load_result(path))
+        self._known.pop(os.fspath(path), None)
+        self._known[os.fspath(path)] = known  # the last one that was asked for
+        if len(self._known) > REMEMBERED:
+            del self._known[next(iter(self._known))]
         return known[1]
 
 

@@ -235,6 +235,14 @@ def test_full_queue_is_no_refusal(programs, text):
         slurm.submit("a.sh")
 
 
+def test_too_large_a_job_is_refused_though_slurm_speaks_of_a_submit_limit(programs):
+    programs("sbatch", "echo 'sbatch: error: QOSMaxWallDurationPerJobLimit\n"
+             "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+             "(job submit limit, size and/or time limits)' >&2; exit 1")  # fmt: skip
+    with pytest.raises(slurm.RefusedError, match="QOSMaxWallDuration"):
+        slurm.submit("a.sh")
+
+
 def test_answer_without_a_number_is_refused(programs):
     programs("sbatch", "echo 'welcome to the cluster'")
     with pytest.raises(slurm.RefusedError, match="welcome"):

@@ -97,7 +97,7 @@ class Cluster:
     """
 
     def __init__(
-        self, nodes: int = 2, cpus: int = 4, memory_mb: int = 16000, min_job_age: int = 300
+        self, nodes: int = 2, cpus: int = 4, memory_mb: int = 16000, min_job_age: int = 36000
     ):
         self.names = [f"c{index + 1}" for index in range(nodes)]
         self._cpus, self._memory, self._age = cpus, memory_mb, min_job_age

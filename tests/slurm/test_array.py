@@ -191,8 +191,8 @@ def test_what_a_dry_run_shows_is_what_slurm_gets(study, capsys):
         show = study.cluster.command("scontrol", "show", "job", run.group, "--oneliner")
         assert "Partition=short" in show
         assert len(study.cluster.jobs()) == len(before) + 2
-        _, _, view = study.status(capsys)
-        assert study.task(view, "01")["reason"].startswith("waits")
+        wait_for(lambda: study.task(study.status(capsys)[2], "01")["reason"].startswith("waits"),
+                 SLOW, "no reason to wait")  # fmt: skip
         assert study.submit() == 73  # while the first waits for a node
         assert "run-001" in capsys.readouterr().err
         assert study.resume() == 0

@@ -12,6 +12,7 @@ from cluster import Cluster, missing, wait_for
 
 from alsflow.interfaces import slurm
 
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 HELPERS = Path(__file__).parents[1] / "workflows" / "helpers"
 ALL = ["load", "scale", "sink"]
 
@@ -279,6 +280,28 @@ def test_wrong_partition_is_one_sentence(cohort, capfd):
     assert "Traceback" not in message
     assert set(cohort.status().values()) == {"not-run"}
     assert cohort.jobs() == []
+
+
+def test_full_queue_and_silent_controller_are_waited_for(cohort, monkeypatch, capfd):
+    cohort.add("sub-01"), cohort.add("sub-02")
+    submit, troubles = slurm.submit, []
+
+    def submit_with_trouble(*arguments, **options):
+        if not troubles:
+            troubles.append("silent")
+            raise slurm.UnreachableError("Unable to contact slurm controller")
+        if cohort.cluster.running():
+            troubles.append("full")
+            raise slurm.FullError("QOSMaxSubmitJobPerUserLimit")
+        return submit(*arguments, **options)
+
+    monkeypatch.setattr(slurm, "submit", submit_with_trouble)
+    assert cohort.run() == 0
+    assert set(troubles) == {"silent", "full"}
+    assert len(cohort.jobs()) == 2
+    assert cohort.calls() == sorted(steps("01") + steps("02"))
+    message = capfd.readouterr().err
+    assert message.count("does not answer") == message.count("answers again") == 1
 
 
 def test_step_too_large_for_the_cluster_fails_by_name(cohort, monkeypatch):

@@ -87,6 +87,10 @@ def test_the_last_words_name_what_was_expected_measured_and_allowed():
     assert state == "failed"
     for words in ("2.8 GB", "3.1 GB", "4.0 GB (--mem)", "nothing else ran", "--participant-label"):
         assert words in cause
+    by_slurm = "WorkerDiedError: Job 7 was ended by Slurm for lack of memory."
+    assert cause_of(last_words(Death(by_slurm, True), 2.8, "all"))[1].startswith("Memory ran out")
+    guessed = "WorkerDiedError: Job 7 was killed (SIGKILL), most often for lack of memory."
+    assert cause_of(last_words(Death(guessed, True), 2.8, "all"))[1].startswith("It was killed")
     assert "measured not before" in last_words(Death("MemoryError", True), 2.8, "all")
 
 

@@ -35,6 +35,7 @@ class Pretender:
     jobs: dict = field(default_factory=dict)
     past: dict = field(default_factory=dict)
     refuse: dict = field(default_factory=dict)  # error by the end of the name of a script
+    names: dict = field(default_factory=dict)  # jobs by the end of their name
     questions: int = 0
     answers: bool = True
 
@@ -53,6 +54,9 @@ class Pretender:
         self.cancelled += ids
         return True
 
+    def find(self, name):
+        return self.names.get(name.rpartition("-")[2])
+
     def history(self, jobs):
         return self.past
 
@@ -61,7 +65,7 @@ class Pretender:
 def cluster(monkeypatch):
     """A cluster that takes everything, and arrays of up to 1000 tasks."""
     pretender = Pretender()
-    for name in ("submit", "states", "cancel", "history"):
+    for name in ("submit", "states", "cancel", "history", "find"):
         monkeypatch.setattr(slurm, name, getattr(pretender, name))
     monkeypatch.setattr(slurm, "max_array_tasks", lambda: 1000)
     monkeypatch.setattr(cli_slurm, "_need_slurm", lambda: None)
@@ -267,6 +271,19 @@ def test_array_that_is_refused_leaves_nothing(toy, cluster, capsys):
     assert list((toy.out / "logs" / "slurm").glob("run-*")) == []
     cluster.refuse = {".sh": slurm.UnreachableError("Unable to contact slurm controller")}
     assert send(toy) == 75
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyboardInterrupt(), 1), (slurm.UnreachableError("no answer"), 75), (OSError(5, "I/O"), 73)],
+)
+def test_job_that_was_taken_unheard_is_cancelled_too(toy, cluster, capsys, error, code):
+    toy.add("sub-01")
+    cluster.refuse, cluster.names = {"group.sh": error}, {"group": "777", "people": "101"}
+    assert send(toy) == code
+    assert cluster.cancelled == ["101", "777"]
+    assert "Traceback" not in capsys.readouterr().err
+    assert call("status", toy.out) == 66
 
 
 def test_more_people_than_an_array_may_have(toy, cluster, monkeypatch, tmp_path):
@@ -476,7 +493,7 @@ def test_task_in_a_container(toy, cluster, monkeypatch, tmp_path):
         (65, "", "", "refused", "anat: T1w is 2-D"),
         (66, "", "", "absent", "anat: no T1w"),
         (1, "", "", "failed", "anat: zebra"),
-        (73, "", "", "failed", "anat: zebra"),
+        (73, "", "", "failed", "Another run is computing sub_01"),
         (1, "TERM", "CANCELLED AT 0:00 DUE TO TIME LIMIT ***", "killed", "time was over"),
         (1, "TERM", "CANCELLED AT 0:00 ***", "killed", "scancel"),
         (1, "TERM", "CANCELLED AT 0:00 DUE TO PREEMPTION ***", "killed", "room"),
@@ -493,6 +510,8 @@ def test_why_a_task_ended(toy, cluster, capsys, code, stopped, note, state, word
     said = {65: ("refused", "T1w is 2-D"), 66: ("absent", "no T1w"), 0: ("done", "n/a")}
     rows(toy, ("sub-01", "n/a", "anat", *said.get(code, ("failed", "zebra"))))
     end(toy, "01", code, stopped)
+    log = runs_of(toy)[0].folder / "logs" / "sub-01.log"
+    log.write_text("--- sub-01\nalsflow: Another run is computing sub_01 in /work\n")
     if note:
         says(toy, "101_1", f"slurmstepd: error: *** JOB 7 ON c1 {note}")
     exit_code, found = table(toy, capsys)
@@ -528,6 +547,7 @@ def test_flagged_people_are_not_tried_again(toy, cluster, capsys):
         (slurm.Job("PENDING", "PartitionTimeLimit"), "pending", "will never start"),
         (slurm.Job("PENDING", "ReqNodeNotAvail, UnavailableNodes:c1"), "pending", "drained"),
         (slurm.Job("PENDING", "Licenses"), "pending", "waits (Licenses)"),
+        (slurm.Job("PENDING", "PartitionInactive"), "pending", "waits (PartitionInactive)"),
         (slurm.Job("PENDING", ""), "pending", "waits"),
         (slurm.Job("PENDING", "JobHeldUser"), "pending", "scontrol release 101_1"),
         (slurm.Job("COMPLETED"), "done", "mark could not be written"),

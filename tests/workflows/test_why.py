@@ -209,7 +209,7 @@ def test_modules_whose_code_changed_are_named(line, monkeypatch):
         (lambda folder: shutil.rmtree(folder), why.NEVER),
         (lambda folder: next(folder.glob("_0x*")).unlink(), why.UNFINISHED),
         (lambda folder: (folder / "_outputs.json").unlink(),
-         "it was interrupted before its outputs were recorded"),
+         "it failed or was interrupted before its outputs were recorded"),
     ],
 )  # fmt: skip
 def test_a_result_that_cannot_be_used_says_so(line, harm, text):
