@@ -80,16 +80,20 @@ def test_killed_process_costs_at_most_its_step(pages, victim):
     other = pages.out / DELIVERED.replace("01", "02")
     wait_for(lambda: running_step(pages)() and other.exists())
     wait_for(lambda: len(workers_of(driver.pid)) == 2)
-    # the second worker has nothing to do any more
+    # until the second worker has nothing to do any more
+    wait_for(lambda: sum(_in_a_node(pid, pages) for pid in workers_of(driver.pid)) == 1)
     busy, idle = sorted(workers_of(driver.pid), key=lambda pid: not _in_a_node(pid, pages))
-    os.kill({"node": busy, "idle": idle, "server": server_of(driver.pid)}[victim], signal.SIGKILL)
+    server = server_of(driver.pid)
+    os.kill({"node": busy, "idle": idle, "server": server}[victim], signal.SIGKILL)
     time.sleep(0.2)
     (pages.work / "go").touch()
     _, said = driver.communicate(timeout=60)
     assert driver.returncode == 0, said
     assert "Traceback" not in said
     assert pages.status() == {"sub-01": "done", "sub-02": "done"}
-    assert pages.calls().count("01:load") == (1 if victim == "idle" else 2)
+    # a step that ends at the very moment at which its server dies may have been heard
+    begun = {"node": (2,), "idle": (1,), "server": (1, 2)}[victim]
+    assert pages.calls().count("01:load") in begun
     reference(pages)
     assert is_whole(pages)
     assert pages.run() == 0
@@ -463,7 +467,7 @@ def test_disk_that_goes_away_in_mid_run(pages, monkeypatch, number, words, capfd
     assert is_whole(pages)
 
 
-@pytest.mark.parametrize(("name", "filled"), [("out", 220_000), ("work", 140_000)])
+@pytest.mark.parametrize(("name", "filled"), [("out", 200_000), ("work", 140_000)])
 def test_full_disk_then_room(pages, small_disk, name, filled):
     """Output or working directory fills up; with room, the next run goes on."""
     pages.add("sub-01", "fine" * 2_000), pages.add("sub-02")
