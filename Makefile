@@ -8,7 +8,7 @@ DEMO := build/demo
 # The libraries' telemetry stays off.
 export NO_ET := 1
 
-.PHONY: demo test lint types benchmark install clean
+.PHONY: demo test lint types benchmark faults install clean
 
 install: $(VENV)/.installed
 
@@ -42,6 +42,11 @@ test: install
 
 benchmark: install
 	$(BIN)/python benchmarks/stream.py
+	$(BIN)/python benchmarks/memory.py
+
+# Fifty kills at random moments; about half an hour.
+faults: install
+	$(BIN)/python benchmarks/fault_campaign.py build/faults --kills 50
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache

@@ -312,8 +312,11 @@ def _count_tests(table: NDArray[np.int64], groups: tuple[str, ...]) -> dict[str,
     notes = [pearson.note] if pearson.note else []
     if np.isnan(exact.p):
         notes.append(exact.note)
+    smd = smd_counts(table) if len(table) == 2 else NAN
+    if np.isinf(smd):
+        notes.append("the groups share no category: the standardised difference has no bound")
     return {
-        "smd": smd_counts(table) if len(table) == 2 else NAN,
+        "smd": smd if np.isfinite(smd) else NAN,
         "test": "fisher",
         "statistic": "chi2",
         "value": pearson.chi2,

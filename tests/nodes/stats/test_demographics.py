@@ -125,6 +125,16 @@ def test_a_variable_of_nobody_and_a_flat_one(people):
     assert found.checks == ("empty: nobody has a value",)
 
 
+def test_groups_without_a_common_category_have_no_standardised_difference(people):
+    """Infinity is no number for a table of results."""
+    people["sex"] = ["F"] * 20 + ["M"] * 16
+    found = made(people)
+    sex = found.rows[found.rows["variable"] == "sex"].iloc[0]
+    assert np.isnan(sex["smd"])
+    assert "share no category" in sex["note"]
+    assert sex["p"] < 1e-6
+
+
 def test_standardised_differences():
     rng = np.random.default_rng(1)
     x, y = rng.normal(1, 1, 50_000), rng.normal(0, 2, 100)
