@@ -10,6 +10,7 @@ A node that died of memory is computed once more, alone; then it has failed.
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -24,6 +25,12 @@ from alsflow.workflows.keep import Keeper
 from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
+
+PAUSE = 0.05  # s between two looks while nothing is computed
+STALLED = (
+    "WorkerDiedError: Nothing is being computed, and this step could not be started: a mistake of "
+    "the program. Run again, and report it with the log if that does not help."
+)
 
 
 class GraphScheduler(PluginBase):
@@ -40,6 +47,8 @@ class GraphScheduler(PluginBase):
     plugin_args : dict, optional
         What Nipype's plugins take.
     """
+
+    patience = 900.0  # s without any progress, nothing being computed, until the rest has failed
 
     def __init__(
         self,
@@ -66,6 +75,7 @@ class GraphScheduler(PluginBase):
         self._rank = {node: index for index, node in enumerate(order)}
         self._missing = {node: graph.in_degree(node) for node in order}
         self._ready = [node for node in order if self._missing[node] == 0]
+        self._moved = time.monotonic()
         self.keeper.plan(graph)
         try:
             self._prepare(order)
@@ -76,6 +86,7 @@ class GraphScheduler(PluginBase):
                 self._dispatch()
                 self._collect()
                 self._tell("waiting")
+                self._check_progress()
         finally:
             self._close()
 
@@ -142,6 +153,16 @@ class GraphScheduler(PluginBase):
                 self._fail(node, traceback.format_exc())
         self._ready = stuck
 
+    def _check_progress(self) -> None:
+        """Give up rather than wait for ever: a night that hangs is a night lost."""
+        if not self._ready or self._busy():
+            return
+        time.sleep(PAUSE)
+        if time.monotonic() - self._moved > self.patience:
+            stuck, self._ready = self._ready, []
+            for node in stuck:
+                self._fail(node, STALLED)
+
     def _is_cached(self, node: Any) -> bool:
         forced = node.overwrite or (node.overwrite is None and node.interface.always_run)
         return not forced and node.is_cached() == (True, True)
@@ -158,6 +179,7 @@ class GraphScheduler(PluginBase):
     def _reopen(self, node: Any, reason: str, forget: bool) -> None:
         self.keeper.reopen(node, forget)
         logger.info("%s again: %s", node.fullname, reason)
+        self._moved = time.monotonic()
         self._ready.append(node)
         self._tell("reopened", node, reason)
 
@@ -168,6 +190,7 @@ class GraphScheduler(PluginBase):
             logger.info("%s runs: %s", node.fullname, self.explain(node))
         drop_result(node)  # an old result must not be taken for that of a process that dies
         self._start(node)
+        self._moved = time.monotonic()
         self._running.add(node)
         self._tell("started", node)
 
@@ -198,6 +221,7 @@ class GraphScheduler(PluginBase):
         self._ready.insert(0, node)
 
     def _release(self, node: Any) -> None:
+        self._moved = time.monotonic()
         self._alone.discard(node)
         self._running.discard(node)
         self._give_back(node)

@@ -278,3 +278,13 @@ def test_group_level_runs_through_the_same_engine(toy, monkeypatch):
     assert toy.run(level="group") == 1
     assert "page" in toy.reasons()["group"]
     assert not (toy.out / "features.tsv").exists()
+
+
+def test_a_step_that_can_never_start_does_not_hang_the_run(toy, monkeypatch):
+    from alsflow.workflows.plugin import WorkersPlugin
+
+    monkeypatch.setattr(WorkersPlugin, "patience", 0.3)
+    monkeypatch.setattr(WorkersPlugin, "_take", lambda self, node: False)
+    toy.add("sub-01")
+    assert toy.run() == 1
+    assert "could not be started" in toy.reasons()["sub-01"]
