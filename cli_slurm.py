@@ -175,8 +175,11 @@ def _slurm_given(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in names.items() if value is not None}
 
 
-def _with_slurm(settings: Settings, given: dict[str, Any]) -> Settings:
-    """Settings with those of Slurm that the command line names, checked."""
+def _with_slurm(settings: Settings, given: dict[str, Any], dry_run: bool = False) -> Settings:
+    """Settings with those of Slurm that the command line names, checked.
+
+    In a dry run, which may be made elsewhere, a missing image is told and no obstacle.
+    """
     from alsflow.workflows.slurm_array import check_limits
 
     known = {entry.name: getattr(settings.slurm, entry.name) for entry in fields(SlurmSettings)}
@@ -185,9 +188,10 @@ def _with_slurm(settings: Settings, given: dict[str, Any]) -> Settings:
     image = table.container
     if image and "://" not in image and table.runtime in ("apptainer", "singularity"):
         if not Path(image).exists():
-            raise StopRunError(
-                exits.USAGE, f"The container {image} was not found; give the path of its image."
-            )
+            text = f"The container {image} was not found; give the path of its image."
+            if not dry_run:
+                raise StopRunError(exits.USAGE, text)
+            _say(text)
         table = replace(table, container=str(Path(image).resolve()))
     settings = replace(settings, slurm=table)
     check(settings)
@@ -209,7 +213,7 @@ def _submit(words: list[str]) -> int:
     levels = _levels(arguments.analysis_level)
     arguments.analysis_level = levels[0]
     settings = cli.resolved(cli.make_settings(arguments))
-    settings = _with_slurm(settings, _slurm_given(arguments))
+    settings = _with_slurm(settings, _slurm_given(arguments), arguments.dry_run)
     if settings.plugin == "slurm":
         _say("plugin = slurm is for alsflow itself; every task runs on the processors of its job.")
     if not arguments.dry_run:

@@ -247,6 +247,18 @@ def test_not_on_a_cluster(toy, capsys, monkeypatch):
     assert not toy.out.exists()
 
 
+def test_missing_image_stops_a_submission_and_not_a_dry_run(toy, cluster, capsys):
+    toy.add("sub-01")
+    image = ["--container", toy.root / "alsflow.sif"]
+    assert send(toy, *image) == 64
+    assert "was not found; give the path of its image" in capsys.readouterr().err
+    assert not toy.out.exists()
+    assert send(toy, "--dry-run", *image) == 0
+    said = capsys.readouterr()
+    assert "was not found" in said.err
+    assert "apptainer exec --cleanenv" in said.out
+
+
 def test_group_job_that_is_refused_takes_the_array_along(toy, cluster, capsys):
     toy.add("sub-01")
     cluster.refuse = {"group.sh": slurm.RefusedError("Invalid qos specification")}
