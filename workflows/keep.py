@@ -26,6 +26,7 @@ from typing import Any
 import networkx as nx
 from nipype.interfaces.utility import IdentityInterface, Merge, Select, Split
 
+from alsflow.interfaces.whole import partial_of
 from alsflow.workflows.cache import (
     CHUNK,
     Removed,
@@ -419,7 +420,7 @@ def _copy(source: str, packed: bool, target: Path, was: Removed) -> bool:
     """Copy a file to where a placeholder is, if its content is what was there."""
     for left in target.parent.glob(f".*.{target.name}"):  # of a run that was killed
         left.unlink(missing_ok=True)
-    partial = target.with_name(f".{os.getpid()}.{target.name}")
+    partial = partial_of(target)
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with (

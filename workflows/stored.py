@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from alsflow.interfaces.whole import whole
+
 GZIP_LEVEL = 1  # of 9
 REMEMBERED = 200  # results; nodes that need the same one come soon after each other
 
@@ -48,13 +50,8 @@ def save_result(result: Any, folder: str, name: str, root: str) -> None:
     packed = io.BytesIO()
     _Pickler(packed, folder, root).dump(result)
     path = Path(folder) / f"result_{name}.pklz"
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with whole(path) as partial:
         partial.write_bytes(gzip.compress(packed.getvalue(), GZIP_LEVEL, mtime=0))
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def load_result(path: str | os.PathLike) -> Any:
