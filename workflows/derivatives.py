@@ -66,7 +66,7 @@ def prepare_output(settings: Settings) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             probe = partial_of(folder / "probe")
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another run may have swept it away by now
         except OSError as error:
             raise StopRunError(
                 exits.CANNOT_CREATE,

@@ -12,6 +12,7 @@ from alsflow.interfaces.pages import write_page
 from alsflow.workflows import report
 from alsflow.workflows.cache import FileHashes, write_text
 from alsflow.workflows.derivatives import prepare_output
+from alsflow.workflows.leftovers import sweep
 from alsflow.workflows.settings import Settings
 
 
@@ -60,6 +61,22 @@ def test_two_processes_of_one_number_try_the_output_folder(tmp_path, monkeypatch
     prepare_output(settings)
     prepare_output(settings)
     assert len(set(names)) == len(names)
+
+
+def test_file_by_which_one_tries_is_swept_away_by_another_run(tmp_path, monkeypatch):
+    """A run that sweeps cannot tell it from one that a killed run has left."""
+    settings = Settings(tmp_path / "bids", tmp_path / "out", "participant", tmp_path / "work")
+    prepare_output(settings)
+    touch, swept = type(tmp_path).touch, []
+
+    def touch_and_sweep(path):
+        touch(path)
+        sweep(settings, [])
+        swept.append(not path.exists())
+
+    monkeypatch.setattr(type(tmp_path), "touch", touch_and_sweep)
+    prepare_output(settings)
+    assert any(swept)
 
 
 def test_index_is_not_overwritten_with_what_was_true_before(tmp_path, monkeypatch):
