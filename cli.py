@@ -35,7 +35,7 @@ from alsflow.workflows.settings import (
     read_toml,
 )
 from alsflow.workflows.signals import INTERRUPTED, ending_politely
-from alsflow.workflows.slurm_script import check_options
+from alsflow.workflows.slurm.script import check_options
 
 LEVELS = {"participant": "participant", "subject": "participant", "group": "group",
           "dataset": "group"}  # fmt: skip

@@ -180,7 +180,7 @@ def _with_slurm(settings: Settings, given: dict[str, Any], dry_run: bool = False
 
     In a dry run, which may be made elsewhere, a missing image is told and no obstacle.
     """
-    from alsflow.workflows.slurm_array import check_limits
+    from alsflow.workflows.slurm.array import check_limits
 
     known = {entry.name: getattr(settings.slurm, entry.name) for entry in fields(SlurmSettings)}
     table = build(SlurmSettings, merge(known, given), where="slurm.")
@@ -202,8 +202,7 @@ def _with_slurm(settings: Settings, given: dict[str, Any], dry_run: bool = False
 
 
 def _submit(words: list[str]) -> int:
-    from alsflow.workflows import slurm_array as array
-    from alsflow.workflows import slurm_record as record
+    from alsflow.workflows.slurm import array, record
 
     arguments = submit_parser().parse_args(words)
     for name in ("why", "clean_workdir"):
@@ -240,7 +239,7 @@ def _need_slurm() -> None:
 
 def _tell(asked: Any) -> None:
     """Say what is to be expected, and of whom it is known that something is missing or refused."""
-    from alsflow.workflows.slurm_array import expected
+    from alsflow.workflows.slurm.array import expected
 
     for line in expected(asked):
         _say(line)
@@ -279,8 +278,7 @@ def _submitted(submission: Any, output_dir: Path) -> int:
 
 
 def _resume(words: list[str]) -> int:
-    from alsflow.workflows import slurm_array as array
-    from alsflow.workflows import slurm_record as record
+    from alsflow.workflows.slurm import array, record
 
     arguments = resume_parser().parse_args(words)
     output_dir = arguments.output_dir.resolve()
@@ -296,8 +294,7 @@ def _resume(words: list[str]) -> int:
 
 def _plan_again(output_dir: Path, arguments: argparse.Namespace) -> Any:
     """Draft of what is missing; None if nothing is."""
-    from alsflow.workflows import slurm_array as array
-    from alsflow.workflows import slurm_record as record
+    from alsflow.workflows.slurm import array, record
 
     runs, view = array.look(output_dir, arguments.run)
     if view.silent:
@@ -324,7 +321,7 @@ def _plan_again(output_dir: Path, arguments: argparse.Namespace) -> Any:
 
 
 def _status(words: list[str]) -> int:
-    from alsflow.workflows import slurm_array as array
+    from alsflow.workflows.slurm import array
 
     arguments = status_parser().parse_args(words)
     output_dir = arguments.output_dir.resolve()
@@ -334,7 +331,7 @@ def _status(words: list[str]) -> int:
     elif arguments.tsv:
         _print_tsv([asdict(task) for task in view.tasks])
     else:
-        from alsflow.workflows.slurm_table import show
+        from alsflow.workflows.slurm.table import show
 
         show(view, output_dir, everybody=arguments.verbose)
     return view.exit_code

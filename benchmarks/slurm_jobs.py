@@ -23,8 +23,8 @@ from nipype.pipeline.plugins.base import PluginBase
 from alsflow import cli
 from alsflow.workflows import execute
 from alsflow.workflows.resources import expected
-from alsflow.workflows.slurm_groups import bundles
-from alsflow.workflows.slurm_jobs import person_of
+from alsflow.workflows.slurm.groups import bundles
+from alsflow.workflows.slurm.jobs import person_of
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 LIMITS = (0.0, 1.0, 5.0, 15.0)  # minutes

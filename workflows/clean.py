@@ -7,10 +7,11 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
-from alsflow.workflows import exits, slurm_jobs
+from alsflow.workflows import exits
 from alsflow.workflows.cache import locked
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.settings import Settings
+from alsflow.workflows.slurm import jobs as slurm_jobs
 
 LOCKS = "locks"  # stays: whoever waits for a lock holds its file open
 OURS = ("alsflow_wf", "group_wf", slurm_jobs.FOLDER, "file_hashes.json", "file_hashes.lock",

@@ -12,13 +12,14 @@ from pathlib import Path
 from nipype.pipeline.engine import Workflow
 
 from alsflow.interfaces import code
-from alsflow.workflows import exits, slurm_jobs
+from alsflow.workflows import exits
 from alsflow.workflows.cache import FileHashes, locked, remembered, write_text
 from alsflow.workflows.keep import Keeper
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
 from alsflow.workflows.resource_log import ResourceLog
 from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.settings import Settings, as_toml
+from alsflow.workflows.slurm import jobs as slurm_jobs
 from alsflow.workflows.stored import portable
 from alsflow.workflows.watcher import Watcher
 from alsflow.workflows.why import ForecastPlugin, History, Why, described
@@ -81,7 +82,7 @@ def _plugin(settings: Settings, hashes: FileHashes, watchers: Iterable[Watcher])
     """Where nodes are computed: in processes of this machine, or as jobs of a cluster."""
     work_dir = settings.work_dir.resolve()
     if settings.plugin == "slurm":
-        from alsflow.workflows.slurm_plugin import Place, SlurmPlugin
+        from alsflow.workflows.slurm.plugin import Place, SlurmPlugin
 
         read = (settings.bids_dir.resolve(), *(p.resolve() for p in settings.derivatives.values()))
         place = Place(work_dir, (settings.output_dir.resolve(),), read)

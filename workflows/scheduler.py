@@ -2,7 +2,7 @@
 
 What every way of computing shares stands here: which node is next, what its end means for those
 that need it, and who is told. Where and how a node is computed is the business of a subclass:
-`plugin.WorkersPlugin` on this machine, `slurm_plugin.SlurmPlugin` on a cluster.
+`plugin.WorkersPlugin` on this machine, `slurm.plugin.SlurmPlugin` on a cluster.
 
 A node that died of memory is computed once more, alone; then it has failed.
 """

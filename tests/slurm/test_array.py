@@ -14,8 +14,7 @@ from cluster import wait_for
 
 from alsflow import cli_slurm
 from alsflow.interfaces import slurm
-from alsflow.workflows import slurm_array as array
-from alsflow.workflows import slurm_record as record
+from alsflow.workflows.slurm import array, record
 
 FOLDER = Path(__file__).parent
 EXAMPLE = FOLDER.parents[1] / "bids_example"

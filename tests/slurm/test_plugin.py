@@ -231,7 +231,7 @@ def test_container(cohort, monkeypatch):
     for place in (f"{cohort.work}:{cohort.work}", f"{cohort.out}:{cohort.out}",
                   f"{cohort.bids}:{cohort.bids}:ro", "/scratch"):  # fmt: skip
         assert f"--bind {place} " in words
-    assert "/images/als.sif python -m alsflow.workflows.batch " in words
+    assert "/images/als.sif python -m alsflow.workflows.slurm.inside " in words
 
 
 def test_arguments_of_the_plugin_of_nipype(cohort):
@@ -242,7 +242,7 @@ def test_arguments_of_the_plugin_of_nipype(cohort):
 
     from alsflow.workflows.cache import FileHashes
     from alsflow.workflows.settings import SlurmSettings
-    from alsflow.workflows.slurm_plugin import Place, SlurmPlugin
+    from alsflow.workflows.slurm.plugin import Place, SlurmPlugin
 
     source = cohort.add("sub-01")
     workflow = Workflow(name="group_wf", base_dir=str(cohort.work))
@@ -314,8 +314,8 @@ def test_step_too_large_for_the_cluster_fails_by_name(cohort, monkeypatch):
         is_large = node.fullname.endswith("sub_01_wf.anat_wf.scale")
         return resources.Need(500.0, 60.0) if is_large else expected(node)
 
-    monkeypatch.setattr("alsflow.workflows.slurm_batch.expected", large)
-    monkeypatch.setattr("alsflow.workflows.slurm_plugin.expected", large)
+    monkeypatch.setattr("alsflow.workflows.slurm.batch.expected", large)
+    monkeypatch.setattr("alsflow.workflows.slurm.plugin.expected", large)
     assert cohort.run() == 1
     assert cohort.status() == {"sub-01": "failed", "sub-02": "done"}
     assert "scale" in cohort.reasons()["sub-01"]

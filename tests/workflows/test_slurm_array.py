@@ -15,12 +15,11 @@ import pytest
 from alsflow import cli_slurm
 from alsflow.interfaces import slurm
 from alsflow.workflows import expectation
-from alsflow.workflows import slurm_array as array
-from alsflow.workflows import slurm_record as record
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.resources import Need
 from alsflow.workflows.settings import Settings, SettingsError, SlurmSettings
-from alsflow.workflows.slurm_status import Overview, Task, overview
+from alsflow.workflows.slurm import array, record
+from alsflow.workflows.slurm.status import Overview, Task, overview
 
 HELPERS = Path(__file__).parent / "helpers"
 TRUE_PROGRAM = array.program

@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alsflow.interfaces import slurm
-from alsflow.workflows import batch, exits, slurm_jobs
-from alsflow.workflows.slurm_batch import Batch, Place
-from alsflow.workflows.slurm_groups import bundles
-from alsflow.workflows.slurm_jobs import ActiveJobs, Entry
-from alsflow.workflows.slurm_script import JobNeed
+from alsflow.workflows import exits
+from alsflow.workflows.slurm import inside
+from alsflow.workflows.slurm import jobs as slurm_jobs
+from alsflow.workflows.slurm.batch import Batch, Place
+from alsflow.workflows.slurm.groups import bundles
+from alsflow.workflows.slurm.jobs import ActiveJobs, Entry
+from alsflow.workflows.slurm.script import JobNeed
 
 # ---------------------------------------------------------------------------- groups
 
@@ -104,27 +106,27 @@ def chain(toy):
         for index, (node, after) in enumerate(((load, []), (scale, [0]), (other, []))):
             node.config = deepcopy(config._sections)
             node.config["execution"] |= {"hash_method": "content"}
-            (folder / batch.node_file(index)).write_bytes(pickle.dumps(node))
+            (folder / inside.node_file(index)).write_bytes(pickle.dumps(node))
             steps.append({"name": node.name, "fresh": fresh, "after": after, "needs": needs})
         content = {"steps": steps, "work_dir": str(toy.work), "lag": 0.2, "path": []}
-        (folder / batch.JOB).write_text(json.dumps(content))
+        (folder / inside.JOB).write_text(json.dumps(content))
         return folder
 
     return make
 
 
 def outcomes(folder):
-    files = [folder / batch.outcome_file(index) for index in range(3)]
+    files = [folder / inside.outcome_file(index) for index in range(3)]
     return [json.loads(file.read_text())["state"] if file.exists() else None for file in files]
 
 
 def test_steps_of_a_job(chain, toy):
     folder = chain("fine")
-    assert batch.main([str(folder)]) == 0
+    assert inside.main([str(folder)]) == 0
     assert outcomes(folder) == ["done", "done", "done"]
-    assert json.loads((folder / batch.BEGUN).read_text())["host"]
+    assert json.loads((folder / inside.BEGUN).read_text())["host"]
     again = chain("fine", fresh=False)
-    assert batch.main([str(again)]) == 0
+    assert inside.main([str(again)]) == 0
     assert outcomes(again) == ["cached", "cached", "cached"]
     assert len(toy.calls()) == 2
 
@@ -134,9 +136,9 @@ def test_another_version_of_the_program_computes_nothing(chain, monkeypatch):
 
     folder = chain("fine")
     monkeypatch.setattr(toy_streams.Load, "__init__", with_version("other"))
-    assert batch.main([str(folder)]) == 0
+    assert inside.main([str(folder)]) == 0
     assert outcomes(folder) == ["failed", "left", "done"]
-    text = json.loads((folder / batch.outcome_file(0)).read_text())["error"]
+    text = json.loads((folder / inside.outcome_file(0)).read_text())["error"]
     assert "Another version of the program" in text
 
 
@@ -162,24 +164,24 @@ def test_folders_that_a_container_must_see(tmp_path):
 
 def test_what_needs_a_failed_step_is_left_and_the_rest_goes_on(chain):
     folder = chain("crash")
-    assert batch.main([str(folder)]) == 0
+    assert inside.main([str(folder)]) == 0
     assert outcomes(folder) == ["failed", "left", "done"]
-    first = json.loads((folder / batch.outcome_file(0)).read_text())
+    first = json.loads((folder / inside.outcome_file(0)).read_text())
     assert "division by zebra" in first["error"]
 
 
 def test_job_that_was_given_up_says_nothing_more(chain):
     folder = chain("fine")
-    (folder / batch.REVOKED).touch()
-    assert batch.main([str(folder)]) == 1
+    (folder / inside.REVOKED).touch()
+    assert inside.main([str(folder)]) == 1
     assert outcomes(folder) == [None, None, None]
 
 
 def test_results_of_earlier_jobs_that_never_come(chain, toy):
     folder = chain("fine", needs=[str(toy.root / "not_there")])
-    assert batch.main([str(folder)]) == 0
+    assert inside.main([str(folder)]) == 0
     assert outcomes(folder) == ["failed", "left", "failed"]
-    text = json.loads((folder / batch.outcome_file(0)).read_text())["error"]
+    text = json.loads((folder / inside.outcome_file(0)).read_text())["error"]
     assert "not_there" in text
     assert "raise slurm.lag" in text
 
@@ -188,10 +190,10 @@ def test_files_that_come_late_are_waited_for(tmp_path):
     late = tmp_path / "late.txt"
     thread = threading.Timer(0.3, late.touch)
     thread.start()
-    assert batch.wait_for_files([late, tmp_path], 5) == []
+    assert inside.wait_for_files([late, tmp_path], 5) == []
     thread.join()
     start = time.monotonic()
-    assert batch.wait_for_files([tmp_path / "never"], 0.2) == [tmp_path / "never"]
+    assert inside.wait_for_files([tmp_path / "never"], 0.2) == [tmp_path / "never"]
     assert time.monotonic() - start < 2
 
 
@@ -213,7 +215,7 @@ def test_outcome_counts_when_its_files_are_seen(tmp_path):
     entry = Batch("n", "sub_01_wf", tmp_path, [node], JobNeed("n", "/l"), job="5")
     assert entry.outcome(0, 0.2) is None
     outcome = {"state": "done", "error": "", "seconds": 1.0, "hashes": {}}
-    (tmp_path / batch.outcome_file(0)).write_text(json.dumps(outcome))
+    (tmp_path / inside.outcome_file(0)).write_text(json.dumps(outcome))
     assert entry.outcome(0, 0.2) is None  # the results of the step are not seen
     time.sleep(0.25)
     late = entry.outcome(0, 0.2)
@@ -231,7 +233,7 @@ def test_outcome_counts_when_its_files_are_seen(tmp_path):
 
 def test_half_an_outcome_is_none(tmp_path):
     entry = Batch("n", "p", tmp_path, [Node(tmp_path)], JobNeed("n", "/l"))
-    (tmp_path / batch.outcome_file(0)).write_text('{"state": "fail')
+    (tmp_path / inside.outcome_file(0)).write_text('{"state": "fail')
     assert entry.outcome(0, 0.0) is None
 
 

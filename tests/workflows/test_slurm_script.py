@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from alsflow.workflows.settings import SettingsError, SlurmSettings
-from alsflow.workflows.slurm_script import (
+from alsflow.workflows.slurm.script import (
     JobNeed,
     batch_script,
     check_options,

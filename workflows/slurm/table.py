@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alsflow.workflows.progress import clock
-from alsflow.workflows.slurm_status import ALIVE, SETTLED, Overview, Task
+from alsflow.workflows.slurm.status import ALIVE, SETTLED, Overview, Task
 
 COLOURS = {"done": "green", "flagged": "yellow", "running": "cyan", "pending": "blue",
            "refused": "red", "absent": "red", "failed": "red", "killed": "red",

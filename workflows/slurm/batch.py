@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from alsflow.interfaces import slurm
-from alsflow.workflows import batch
 from alsflow.workflows.cache import paths_in, read_record, write_text
 from alsflow.workflows.machine import THREADED, UNTHREADED
 from alsflow.workflows.resources import expected
 from alsflow.workflows.settings import SlurmSettings
-from alsflow.workflows.slurm_script import JobNeed, batch_script, in_container, plain_path
+from alsflow.workflows.slurm import inside
+from alsflow.workflows.slurm.script import JobNeed, batch_script, in_container, plain_path
 
 SCRIPT, LOG = "job.sh", "job.log"
 START_MINUTES = 2.0  # of a job for the start of Python and for waiting for files
@@ -70,7 +70,7 @@ class Batch:
     @property
     def begun(self) -> bool:
         """Whether the program has started in the job."""
-        return batch.seen(self.folder / batch.BEGUN)
+        return inside.seen(self.folder / inside.BEGUN)
 
     @property
     def log(self) -> str:
@@ -86,7 +86,7 @@ class Batch:
     def current(self) -> Any:
         """Node that ran last; None where nobody knows."""
         try:
-            content = json.loads((self.folder / batch.CURRENT).read_text(encoding="utf-8"))
+            content = json.loads((self.folder / inside.CURRENT).read_text(encoding="utf-8"))
             return self.nodes[content["index"]]
         except (OSError, ValueError, LookupError):
             return None
@@ -102,11 +102,11 @@ class Batch:
             Seconds for which files may stay unseen.
         """
         try:
-            text = (self.folder / batch.outcome_file(index)).read_text(encoding="utf-8")
+            text = (self.folder / inside.outcome_file(index)).read_text(encoding="utf-8")
             outcome = json.loads(text)
         except (OSError, ValueError):
             return None
-        if outcome["state"] not in (batch.DONE, batch.CACHED):
+        if outcome["state"] not in (inside.DONE, inside.CACHED):
             return outcome
         missing = unseen(self.nodes[index])
         since = self.late.setdefault(index, time.monotonic())
@@ -117,17 +117,17 @@ class Batch:
                 f"WorkerDiedError: The job {self.job} has computed this step, but {missing} is "
                 f"not seen here after {lag:g} s; raise slurm.lag."
             )
-            return {"state": batch.FAILED, "error": error, "seconds": 0.0}
+            return {"state": inside.FAILED, "error": error, "seconds": 0.0}
         return outcome
 
 
 def unseen(node: Any) -> str:
     """File of a finished node that this machine does not see; empty if all are seen."""
     folder = Path(node.output_dir())
-    content = read_record(node) if batch.seen(folder / f"result_{node.name}.pklz") else None
+    content = read_record(node) if inside.seen(folder / f"result_{node.name}.pklz") else None
     if content is None:
         return str(folder)
-    return next((path for path in content["files"] if not batch.seen(Path(path))), "")
+    return next((path for path in content["files"] if not inside.seen(Path(path))), "")
 
 
 def pack(node: Any) -> bytes:
@@ -184,14 +184,14 @@ class Writer:
         folder.mkdir(parents=True)
         nodes = list(packed)
         for index, (pickled, _) in enumerate(packed.values()):
-            (folder / batch.node_file(index)).write_bytes(pickled)
+            (folder / inside.node_file(index)).write_bytes(pickled)
         content = {
             "steps": [_step(node, nodes, before(node), packed[node][1]) for node in nodes],
             "work_dir": str(self.place.work_dir),
             "lag": self.settings.lag,
             "path": [] if self.settings.container else [os.path.abspath(p) for p in sys.path if p],
         }
-        write_text(folder / batch.JOB, json.dumps(content))
+        write_text(folder / inside.JOB, json.dumps(content))
         command, environment = self._command(folder)
         need = self._need(name, folder, nodes, factor, environment)
         write_text(folder / SCRIPT, batch_script(command, self._with_template(), need))
@@ -202,7 +202,7 @@ class Writer:
         threads = (*THREADED, *UNTHREADED)
         names = threads if self.settings.container else (*threads, "ALSFLOW_ATLAS_DIR")
         environment = {name: os.environ[name] for name in names if name in os.environ}
-        program = ["-m", "alsflow.workflows.batch", str(folder)]
+        program = ["-m", "alsflow.workflows.slurm.inside", str(folder)]
         if self.settings.container:
             return in_container(
                 ["python", *program],

@@ -1,7 +1,7 @@
 """One task of a job array per person, and a group job after them.
 
 Everything that is submitted is first made as texts (`Draft`), which a dry run prints, and then
-written to a folder of its own below the output folder; see `slurm_record`.
+written to a folder of its own below the output folder; see `record`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from alsflow import __version__
 from alsflow.interfaces import bids, slurm
 from alsflow.interfaces.atlas import FOLDER_VARIABLE, atlas_folder
 from alsflow.workflows import app, exits, expectation
-from alsflow.workflows import slurm_record as record
 from alsflow.workflows.cache import write_text
 from alsflow.workflows.exits import StopRunError
 from alsflow.workflows.manifest import Entry
 from alsflow.workflows.settings import Settings, SettingsError, SlurmSettings, as_toml, megabytes
-from alsflow.workflows.slurm_record import GROUP, Array, Submission
-from alsflow.workflows.slurm_script import (
+from alsflow.workflows.slurm import record
+from alsflow.workflows.slurm.record import GROUP, Array, Submission
+from alsflow.workflows.slurm.script import (
     JobNeed,
     batch_script,
     check_options,
     in_container,
     plain_path,
 )
-from alsflow.workflows.slurm_status import ALIVE, SETTLED, Overview, overview
+from alsflow.workflows.slurm.status import ALIVE, SETTLED, Overview, overview
 
 SHARE = 0.9  # of the memory of a job that the program books; the rest is for the program itself
 MOST_TASKS = 1000  # of an array, where Slurm does not say

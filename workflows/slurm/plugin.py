@@ -6,7 +6,7 @@ keeps the names of its arguments and nothing of its loop: the queue is asked onc
 node is finished only when the job that was submitted for it says so, and every end of a job has
 an answer.
 
-Steps that take a few seconds share a job with others of the same person (`slurm_groups`); every
+Steps that take a few seconds share a job with others of the same person (`groups`); every
 other step is a job of its own, which asks for the memory, processors and time of that step.
 """
 
@@ -25,14 +25,15 @@ import networkx as nx
 from nipype.pipeline.plugins.slurm import SLURMPlugin
 
 from alsflow.interfaces import slurm
-from alsflow.workflows import batch, exits
+from alsflow.workflows import exits
 from alsflow.workflows.cache import FileHashes, read_record, remembered, removed
 from alsflow.workflows.resources import expected
 from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.settings import SlurmSettings
-from alsflow.workflows.slurm_batch import SCRIPT, Batch, Place, Writer, pack
-from alsflow.workflows.slurm_groups import bundles
-from alsflow.workflows.slurm_jobs import ActiveJobs, Entry, cancel, person_of, settle
+from alsflow.workflows.slurm import inside
+from alsflow.workflows.slurm.batch import SCRIPT, Batch, Place, Writer, pack
+from alsflow.workflows.slurm.groups import bundles
+from alsflow.workflows.slurm.jobs import ActiveJobs, Entry, cancel, person_of, settle
 from alsflow.workflows.stored import portable
 from alsflow.workflows.watcher import Watcher
 
@@ -359,11 +360,11 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
     def _conclude(self, node: Any, outcome: dict[str, Any]) -> None:
         """Pass on what a job said of one node."""
         self._members.discard(node)
-        if outcome["state"] == batch.LEFT:
+        if outcome["state"] == inside.LEFT:
             self._return([node])  # another job computes it, if its inputs are there
             return
         self._withdraw(node)
-        if outcome["state"] == batch.CACHED:
+        if outcome["state"] == inside.CACHED:
             self._hashes.add(outcome["hashes"])
             self._finish(node, outcome["seconds"], cached=True)
         else:
@@ -390,7 +391,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
 
     def _bury(self, entry: Batch, ended: slurm.Ended) -> None:
         """Decide what becomes of the nodes of a job that died."""
-        (entry.folder / batch.REVOKED).touch()  # should it still be alive somewhere
+        (entry.folder / inside.REVOKED).touch()  # should it still be alive somewhere
         log = entry.log
         logger.error("job %s (%s) %s\n%s", entry.job, entry.name, ended.sentence(), log)
         self._sent.remove(entry)

@@ -18,9 +18,9 @@ from typing import Any, Literal
 from alsflow.interfaces import slurm
 from alsflow.nodes.errors import MissingProgramError
 from alsflow.workflows import exits
-from alsflow.workflows import slurm_record as record
 from alsflow.workflows.manifest import ERRORS, STATUS
-from alsflow.workflows.slurm_record import GROUP, Mark, Submission
+from alsflow.workflows.slurm import record
+from alsflow.workflows.slurm.record import GROUP, Mark, Submission
 
 TaskState = Literal["done", "flagged", "running", "pending", "refused", "absent", "failed",
                     "killed", "not-run"]  # fmt: skip
@@ -141,7 +141,7 @@ def overview(output_dir: Path, runs: Sequence[Submission]) -> Overview:
     output_dir : Path
         Output folder.
     runs : sequence of Submission
-        As `slurm_record.chain` gives them.
+        As `record.chain` gives them.
     """
     attempts, last = record.last_attempts(runs), record.last_group(runs)
     jobs = {job for run in [*attempts.values(), *([last] if last else [])] for job in run.jobs}

@@ -1,8 +1,8 @@
 """What runs inside a job of the cluster: some steps of one person, one after the other.
 
-    python -m alsflow.workflows.batch FOLDER
+    python -m alsflow.workflows.slurm.inside FOLDER
 
-FOLDER was made by the driver for this job alone (see `slurm_plugin`), and holds ``job.json`` and
+FOLDER was made by the driver for this job alone (see `plugin`), and holds ``job.json`` and
 one pickled node per step. Each step leaves a file with its outcome there, whole or not at all; the
 driver believes nothing else. So an older result in the working directory can never be taken for
 that of a job that died, and the driver can go on with what needs a step before the rest is done.
