@@ -19,8 +19,9 @@ from pathlib import Path
 
 from alsflow.interfaces.bids import Visit, select_visits
 from alsflow.workflows.cache import RECORD
+from alsflow.workflows.names import step_of
 from alsflow.workflows.participant import STREAMS, WORKFLOW, queries_of
-from alsflow.workflows.resources import MB_PER_GB, Need, row_of, sizes_of, step_of, table
+from alsflow.workflows.resources import MB_PER_GB, Need, row_of, sizes_of, table
 from alsflow.workflows.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]

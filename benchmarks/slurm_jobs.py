@@ -22,9 +22,9 @@ from nipype.pipeline.plugins.base import PluginBase
 
 from alsflow import cli
 from alsflow.workflows import execute
+from alsflow.workflows.names import visit_of
 from alsflow.workflows.resources import expected
 from alsflow.workflows.slurm.groups import bundles
-from alsflow.workflows.slurm.jobs import person_of
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 LIMITS = (0.0, 1.0, 5.0, 15.0)  # minutes
@@ -34,7 +34,7 @@ class Counter(PluginBase):
     """Sorts the nodes of a graph into jobs, and computes none."""
 
     def run(self, graph, config, updatehash=False):
-        people = {person_of(node.fullname) for node in graph}
+        people = {visit_of(node.fullname) for node in graph}
         minutes = sum(expected(node).minutes for node in graph) / len(people)
         print(f"{len(people)} visits, {len(graph) / len(people):.0f} steps and {minutes:.0f} min "
               "of computing each")  # fmt: skip
@@ -52,8 +52,8 @@ def counted(graph, limit):
         ready = [n for n in graph if n not in done and done.issuperset(graph.predecessors(n))]
         short = [node for node in ready if expected(node).minutes < limit]
         wave = [[node] for node in ready if node not in short]
-        for person in {person_of(node.fullname) for node in short}:
-            own = [node for node in short if person_of(node.fullname) == person]
+        for person in {visit_of(node.fullname) for node in short}:
+            own = [node for node in short if visit_of(node.fullname) == person]
             wave += bundles(own, graph, order.__getitem__, lambda n: expected(n).minutes,
                             lambda n: expected(n).minutes < limit, done.__contains__,
                             limit)  # fmt: skip

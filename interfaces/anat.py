@@ -11,12 +11,11 @@ from typing import cast
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from nibabel.filebasedimages import ImageFileError
 from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 from numpy.typing import NDArray
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
-from alsflow.interfaces.images import load, save
+from alsflow.interfaces.images import UNREADABLE, check_packed, load, save
 from alsflow.interfaces.template import bundled_atlas, template_file
 from alsflow.interfaces.whole import whole
 from alsflow.nodes.anat.bias import brain_field, divided
@@ -35,8 +34,9 @@ REGIONS = {"region_cerebellum": ("Cerebell",)}
 
 
 def read_volume(path: str | Path, narrow: bool = False) -> tuple[NDArray, NDArray]:
-    """Scaled data and affine of an image; a file that cannot be read is refused in words.
+    """Scaled data and affine of an image; a file that is none or is damaged is refused in words.
 
+    The checksum of compressed files is read too, which takes 7 to 9 ms per MB.
     With `narrow` the volumes of a real series come as float32, read one by one: scaling the whole
     at once would take four times its memory.
     """
@@ -45,12 +45,10 @@ def read_volume(path: str | Path, narrow: bool = False) -> tuple[NDArray, NDArra
         image = cast(nib.Nifti1Image, nib.load(path, keep_file_open=narrow))
         by_volume = narrow and image.ndim == 4 and image.get_data_dtype().kind in "iuf"
         data = _volumes(image) if by_volume else np.asanyarray(image.dataobj)
+        check_packed(path)
     except (EOFError, zlib.error) as error:
-        raise BadInputError(
-            f"{name} is truncated or damaged (its compressed data end too early); copy it again"
-        ) from error
-    except (ImageFileError, OSError, ValueError, KeyError) as error:
-        # gzip reports a damaged header or checksum as OSError, nibabel short data as ValueError
+        raise BadInputError(f"{name} is truncated or damaged ({error}); copy it again") from error
+    except UNREADABLE as error:
         raise BadInputError(
             f"{name} cannot be read as an image ({error}); convert or copy it again"
         ) from error

@@ -28,6 +28,7 @@ import tomli_w
 from nibabel.openers import ImageOpener
 from numpy.typing import NDArray
 
+from alsflow.interfaces.images import UNREADABLE, check_packed
 from alsflow.interfaces.template import bundled_atlas
 from alsflow.nodes import atlas as checks
 from alsflow.nodes.errors import BadInputError, MissingProgramError
@@ -507,6 +508,7 @@ def image_problems(path: Path, kind: str, labels: Sequence[Label]) -> list[str]:
     names = {label.index: label.name for label in labels}
     sides = {label.index: label.side for label in labels}
     try:
+        check_packed(path)
         image: Any = nib.load(path)
         axes = 3 if kind == "labels" else 4
         if image.ndim != axes:
@@ -516,7 +518,7 @@ def image_problems(path: Path, kind: str, labels: Sequence[Label]) -> list[str]:
         if problems:
             return problems
         centres = checks.centroids(volumes(image), kind, names, image.affine)
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+    except UNREADABLE as error:
         return [f"{path} cannot be read ({error})"]
     return checks.place_problems(centres, names, sides)
 

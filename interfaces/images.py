@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import zlib
 from pathlib import Path
 from typing import cast
 
@@ -12,15 +12,22 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import ImageOpener
 from numpy.typing import DTypeLike, NDArray
 
+from alsflow.interfaces.whole import whole
 from alsflow.nodes.anat.conform import check_affine
 from alsflow.nodes.errors import BadInputError
+
+# What reading a file raises that is no image, is damaged or was cut off: gzip reports a wrong
+# header as OSError and a damaged content as zlib.error, nibabel short data as ValueError.
+UNREADABLE = (ImageFileError, OSError, EOFError, ValueError, KeyError, zlib.error)
+CHUNK = 1 << 20  # bytes
+GZIP = b"\x1f\x8b"
 
 
 def open_image(path: str | Path) -> nib.Nifti1Image:
     """Header of an image, its data unread; a file that is none is refused, not yet named."""
     try:
         return cast(nib.Nifti1Image, nib.load(path))
-    except (ImageFileError, OSError, EOFError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         reason = str(error).replace(str(path), Path(path).name)
         raise BadInputError(
             f"cannot be read as an image ({reason}); convert or copy it again"
@@ -52,6 +59,32 @@ def _check_sizes(path: str | Path, header: nib.Nifti1Header) -> None:
         )
 
 
+def check_packed(path: str | Path) -> None:
+    """Hold the content of a gzip file against the checksum in it; other files pass.
+
+    Who reads only the samples that the header names never comes to the checksum, and takes
+    damaged ones for sound where they still unpack. What follows the content is no concern.
+
+    Raises
+    ------
+    EOFError
+        If the file ends before its content does.
+    zlib.error
+        If the content cannot be unpacked or is not that of the checksum.
+    """
+    with open(path, "rb") as file:
+        block = file.read(CHUNK)
+        while block.startswith(GZIP):  # once for each part of the file
+            unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            while not unpacker.eof:
+                unpacker.decompress(block)
+                block = unpacker.unused_data if unpacker.eof else file.read(CHUNK)
+                if not (block or unpacker.eof):
+                    raise EOFError("the compressed content ends too early")
+            if len(block) < len(GZIP):
+                block += file.read(CHUNK)
+
+
 def load(path: str | Path, dtype: DTypeLike = np.float32) -> tuple[NDArray, nib.Nifti1Image]:
     """Array and image of one file; singleton dimensions beyond the third are dropped."""
     image = cast(nib.Nifti1Image, nib.load(path))
@@ -59,6 +92,17 @@ def load(path: str | Path, dtype: DTypeLike = np.float32) -> tuple[NDArray, nib.
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     return data.astype(dtype, copy=False), image
+
+
+def load_given(path: str | Path) -> tuple[NDArray, nib.Nifti1Image]:
+    """As `load`, of a file that others have made: refused by its name where it is damaged."""
+    try:
+        check_packed(path)
+        return load(path)
+    except UNREADABLE as error:
+        raise BadInputError(
+            f"{Path(path).name} is damaged or was cut off ({error}); make or copy it again"
+        ) from error
 
 
 def save(
@@ -98,12 +142,8 @@ def save(
 
 def write_image(image: nib.Nifti1Image, path: Path) -> str:
     """Write an image under a temporary name beside `path`, then rename it."""
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with whole(path) as partial:
         nib.save(image, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return str(path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from typing import Any
 from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
-from alsflow.interfaces.images import load, save
+from alsflow.interfaces.images import load_given, save
 from alsflow.interfaces.report import require_same_grid
+from alsflow.interfaces.whole import whole
 from alsflow.nodes.anat.maps import brain_from_maps, clipped, map_problems, tissue_volume
 from alsflow.nodes.errors import BadInputError
 
@@ -148,10 +148,10 @@ class AdoptMaps(CodedInterface):
 
     def _run_interface(self, runtime):
         folder = Path(runtime.cwd)
-        t1w, head = load(self.inputs.t1w_file)
+        t1w, head = load_given(self.inputs.t1w_file)
         maps = {}
         for key in TISSUES:
-            maps[key], image = load(getattr(self.inputs, key))
+            maps[key], image = load_given(getattr(self.inputs, key))
             require_same_grid(head, image)
         gm, wm, csf = maps.values()
         if problems := map_problems(gm, wm, csf, head.affine):
@@ -171,7 +171,7 @@ class AdoptMaps(CodedInterface):
     def _brain(self, head, gm, wm, csf):
         if not isdefined(self.inputs.mask_file):
             return brain_from_maps(gm, wm, csf)
-        mask, image = load(self.inputs.mask_file)
+        mask, image = load_given(self.inputs.mask_file)
         require_same_grid(head, image)
         return mask > 0
 
@@ -179,7 +179,7 @@ class AdoptMaps(CodedInterface):
         content: dict[str, Any] = dict(self.inputs.details)
         content["maps_ml"] = {key.removesuffix("_file"): round(value, 3)
                               for key, value in volumes.items()}  # fmt: skip
-        partial = path.with_name(f".{os.getpid()}.{path.name}")
-        partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+        with whole(path) as partial:
+            partial.write_text(text, encoding="utf-8")
         return str(path)

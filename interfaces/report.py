@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from PIL import Image
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.images import load
+from alsflow.interfaces.whole import whole
 from alsflow.nodes.errors import BadInputError
 from alsflow.nodes.geometry import same_grid
 from alsflow.nodes.report.anatomy import (
@@ -65,9 +65,8 @@ def write_smallest(variants: Iterable[Image.Image], path: str | Path) -> str:
         if len(data) <= LARGEST:
             break
     path = Path(path)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        partial.write_bytes(data)
     return str(path)
 
 

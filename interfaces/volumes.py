@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,15 @@ from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 from alsflow.interfaces.anat import write_json
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
 from alsflow.interfaces.images import load
+from alsflow.interfaces.whole import whole
 from alsflow.nodes.anat.volumes import label_volumes, measures
 from alsflow.nodes.geometry import voxel_volume
 
 
 def write_table(table: pd.DataFrame, path: Path) -> str:
     """Write tab-separated text whole or not at all, unknown values as ``n/a``."""
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    table.to_csv(partial, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-    os.replace(partial, path)
+    with whole(path) as partial:
+        table.to_csv(partial, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
     return str(path)
 
 

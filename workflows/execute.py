@@ -15,6 +15,7 @@ from alsflow.interfaces import code
 from alsflow.workflows import exits
 from alsflow.workflows.cache import FileHashes, locked, remembered, write_text
 from alsflow.workflows.keep import Keeper
+from alsflow.workflows.names import visit_of
 from alsflow.workflows.plugin import LOG_FORMAT, WorkersPlugin
 from alsflow.workflows.resource_log import ResourceLog
 from alsflow.workflows.scheduler import GraphScheduler
@@ -138,7 +139,7 @@ def _settle(workflow: Workflow, settings: Settings, watchers: Iterable[Watcher])
         for watcher in watchers:
             watcher.said(text)
 
-    slurm_jobs.settle(work_dir, set(map(slurm_jobs.person_of, names)), settings.slurm.poll, say)
+    slurm_jobs.settle(work_dir, set(map(visit_of, names)), settings.slurm.poll, say)
 
 
 def run_name(settings: Settings) -> str:

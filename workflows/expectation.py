@@ -19,8 +19,9 @@ from nipype.pipeline.engine.utils import generate_expanded_graph
 from alsflow.interfaces.bids import Visit
 from alsflow.workflows.machine import MB, OWN_MB
 from alsflow.workflows.manifest import Entry
+from alsflow.workflows.names import step_of
 from alsflow.workflows.participant import init_participant_wf
-from alsflow.workflows.resources import MB_PER_GB, Need, Sizes, row_of, sizes_of, step_of
+from alsflow.workflows.resources import MB_PER_GB, Need, Sizes, row_of, sizes_of
 from alsflow.workflows.settings import Settings
 
 OWN_GB = OWN_MB / MB_PER_GB

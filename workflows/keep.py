@@ -36,6 +36,7 @@ from alsflow.workflows.cache import (
     read_record,
     removed,
 )
+from alsflow.workflows.names import visit_of
 from alsflow.workflows.settings import KeepWork
 
 logger = logging.getLogger("alsflow")
@@ -43,6 +44,7 @@ logger = logging.getLogger("alsflow")
 LARGE = 1_000_000  # bytes; smaller files are not worth a second thought
 BOOKS = ("_", "result_")  # how the names of files begin that Nipype and `cache` keep
 NAMING = (IdentityInterface, Merge, Select, Split)  # name files that they do not read
+UNREADABLE = (OSError, EOFError, zlib.error)  # what a damaged file raises, compressed or not
 
 
 @cache
@@ -119,7 +121,7 @@ class Keeper:
         self._done: set[Any] = set()
         self._visits: dict[str, list[Any]] = defaultdict(list)
         for node in graph:
-            self._visits[_visit(node)].append(node)
+            self._visits[visit_of(node.fullname)].append(node)
         self._unfinished = {visit: len(nodes) for visit, nodes in self._visits.items()}
         self._computed: dict[str, set[Any]] = defaultdict(set)  # nodes by visit, in this run
         self._delivered: dict[str, list[str]] = {}  # files in the derivatives, by visit
@@ -132,9 +134,9 @@ class Keeper:
         """Remove what nobody waits for now; the nodes whose inputs are other than they were."""
         self._done.add(node)
         if not cached:
-            self._computed[_visit(node)].add(node)
-            self._delivered.pop(_visit(node), None)
-        self._unfinished[_visit(node)] -= 1
+            self._computed[visit_of(node.fullname)].add(node)
+            self._delivered.pop(visit_of(node.fullname), None)
+        self._unfinished[visit_of(node.fullname)] -= 1
         changed = self._compare(node)
         if self._choice != "all":
             self._watch(node)
@@ -144,7 +146,7 @@ class Keeper:
                 if settled and _is_large(path) and self._is_superfluous(path):
                     self._remove(path)
             if self._choice == "none" or self._may_be_cleared(node):
-                self._remove_scratch(_visit(node))
+                self._remove_scratch(visit_of(node.fullname))
         return changed
 
     def failed(self, node: Any) -> None:
@@ -158,12 +160,12 @@ class Keeper:
             return list(self._watched.get(node, ()))
         if not self._may_be_cleared(node):
             return []
-        makers = self._visits[_visit(node)]
+        makers = self._visits[visit_of(node.fullname)]
         return [path for maker in makers for path in self._watched.get(maker, ())]
 
     def _may_be_cleared(self, node: Any) -> bool:
         """Whether the visit of `node` has succeeded: a step that failed is never finished."""
-        return not self._unfinished[_visit(node)]
+        return not self._unfinished[visit_of(node.fullname)]
 
     def _watch(self, node: Any) -> None:
         """Note the large files that `node` names among its outputs, and who reads them."""
@@ -236,7 +238,7 @@ class Keeper:
         content = read_record(node)
         self._again[node] = content["files"] if content else {}
         self._done.discard(node)
-        self._unfinished[_visit(node)] += 1
+        self._unfinished[visit_of(node.fullname)] += 1
         reset(node)
         if forget:
             folder = Path(node.output_dir())
@@ -294,9 +296,9 @@ class Keeper:
 
     def is_at_hand(self, path: str, was: Removed) -> bool:
         """Whether the file that a placeholder stands for could be had from the derivatives."""
-        for source in self._copies(_visit(self._maker(path)) if self._maker(path) else ""):
+        for source in self._copies(path):
             packed = source.endswith(".gz") and not path.endswith(".gz")
-            with suppress(OSError, EOFError, gzip.BadGzipFile):
+            with suppress(*UNREADABLE):
                 if _size(source, packed) == was.size and _md5_inside(source, packed) == was.md5:
                     return True
         return False
@@ -314,19 +316,22 @@ class Keeper:
 
     def _taken_back(self, path: str, was: Removed) -> bool:
         """Whether the file could be had from the derivatives."""
-        maker = self._maker(path)
-        for source in self._copies(_visit(maker)) if maker is not None else ():
+        for source in self._copies(path):
             packed = source.endswith(".gz") and not path.endswith(".gz")
             try:
                 if _size(source, packed) == was.size and _copy(source, packed, Path(path), was):
                     logger.info("%s taken back from %s", path, source)
                     return True
-            except (OSError, EOFError, zlib.error) as error:
+            except UNREADABLE as error:
                 logger.warning("%s cannot be taken from %s: %s", path, source, error)
         return False
 
-    def _copies(self, visit: str) -> list[str]:
-        """Files that steps of a visit have written outside their folders."""
+    def _copies(self, path: str) -> list[str]:
+        """Files outside of folders of steps, written by steps of the visit that `path` is of."""
+        maker = self._maker(path)
+        if maker is None:
+            return []
+        visit = visit_of(maker.fullname)
         if visit not in self._delivered:
             contents = [read_record(node) for node in self._visits[visit]]
             paths = [path for content in contents if content for path in content["files"]]
@@ -364,12 +369,6 @@ def _has_large(node: Any) -> bool:
     content, folder = read_record(node) or {"files": ()}, node.output_dir() + os.sep
     own = (path for path in content["files"] if path.startswith(folder))
     return any(_is_large(path) or removed(path) is not None for path in own)
-
-
-def _visit(node: Any) -> str:
-    """Workflow of the visit that a node belongs to; the whole run at the group level."""
-    parts = node.fullname.split(".")
-    return parts[1] if len(parts) > 3 else ""
 
 
 def _fields(node: Any) -> dict[str, list[str]]:

@@ -14,7 +14,8 @@ from statistics import median
 from typing import Any
 
 from alsflow.workflows.cache import exclusive, read_record, write_text
-from alsflow.workflows.resources import MB_PER_GB, expected, step_of
+from alsflow.workflows.names import step_of, visit_of
+from alsflow.workflows.resources import MB_PER_GB, expected
 from alsflow.workflows.watcher import Watcher
 
 logger = logging.getLogger("alsflow")
@@ -68,16 +69,6 @@ class ResourceLog(Watcher):
                 write_text(self._folder / TABLE, as_table(numbers))
         except OSError as error:
             logger.warning("%s could not be written: %s", self._folder / TABLE, error)
-
-
-def visit_of(fullname: str) -> str:
-    """Visit to which a node belongs.
-
-    >>> visit_of("alsflow_wf.sub_01_ses_a_wf.anat_wf.load"), visit_of("group_wf.fit")
-    ('sub_01_ses_a', 'group')
-    """
-    parts = fullname.split(".")
-    return parts[1].removesuffix("_wf") if len(parts) > 2 and "group_wf" not in parts else "group"
 
 
 def read_numbers(folder: Path) -> Numbers:

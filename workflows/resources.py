@@ -25,12 +25,12 @@ from alsflow.interfaces.bids import Visit
 from alsflow.interfaces.func_plan import choose_runs
 from alsflow.interfaces.images import open_image
 from alsflow.nodes.errors import BadInputError
+from alsflow.workflows.names import step_of
 from alsflow.workflows.settings import Settings
 
 Sizes = Mapping[str, float]
 BASE = "base"  # what is needed whatever the input
 MB_PER_GB = 1000
-STREAM_WORKFLOWS = ("anat_wf", "mrs_wf", "dwi_wf", "func_wf", "group_wf")
 
 
 @dataclass(frozen=True)
@@ -100,19 +100,6 @@ def light() -> Row:
 def row_of(step: str) -> Row:
     """Row of a step, by its name as `step_of` gives it."""
     return rows().get(step, light())
-
-
-def step_of(fullname: str) -> str:
-    """Name of a step in the table, from the full name of its node.
-
-    >>> step_of("alsflow_wf.sub_01_ses_a_wf.anat_wf.segmentation_wf.find")
-    'anat.segmentation.find'
-    >>> step_of("group_wf.fit"), step_of("dwi_wf.series_wf.load")
-    ('group.fit', 'dwi.series.load')
-    """
-    parts = fullname.split(".")
-    start = next((k for k, part in enumerate(parts) if part in STREAM_WORKFLOWS), 0)
-    return ".".join(part.removesuffix("_wf") for part in parts[start:])
 
 
 def expected(node: Any) -> Need:

@@ -241,7 +241,7 @@ def test_what_the_derivatives_hold_is_taken_from_there(chain):
     assert chain.gone() == EVERYTHING
 
 
-@pytest.mark.parametrize("harm", ["changed", "missing", "not gzip"])
+@pytest.mark.parametrize("harm", ["changed", "missing", "not gzip", "damaged"])
 def test_derivative_that_was_touched_is_not_taken(chain, harm):
     def build(word):
         outer, inner = stream()
@@ -259,6 +259,8 @@ def test_derivative_that_was_touched_is_not_taken(chain, harm):
     run(build("one"), chain.work, "none")
     plugin, _ = run(build("two"), chain.work, "none")
     assert plugin.computed == ["second"]  # from save_1.txt.gz, unpacked
+    keeper, [reader] = plugin.keeper, [node for node in plugin._graph if node.name == "second"]
+    assert keeper.makers(reader) == set()
     copy = chain.out / "save_1.txt.gz"
     size = len(text_of(copy))
     if harm == "changed":
@@ -266,7 +268,9 @@ def test_derivative_that_was_touched_is_not_taken(chain, harm):
     elif harm == "missing":
         copy.unlink()
     else:
-        copy.write_bytes(b"x" * 100 + size.to_bytes(4, "little"))
+        start = b"x" * 100 if harm == "not gzip" else gzip.compress(b"")[:10] + b"\xff" * 90
+        copy.write_bytes(start + size.to_bytes(4, "little"))
+    assert [maker.name for maker in keeper.makers(reader)] == ["first"]
     plugin, _ = run(build("three"), chain.work, "none")
     assert {"first", "second"} <= set(plugin.computed)
     assert plugin.problems == []

@@ -22,8 +22,9 @@ from alsflow.workflows import anat, anat_engines, resources
 from alsflow.workflows.anat import init_anat_stream_wf
 from alsflow.workflows.group import init_group_wf
 from alsflow.workflows.manifest import Entry
+from alsflow.workflows.names import step_of
 from alsflow.workflows.participant import init_participant_wf
-from alsflow.workflows.resources import Need, apply, expected, row_of, rows, sizes_of, step_of
+from alsflow.workflows.resources import Need, apply, expected, row_of, rows, sizes_of
 from alsflow.workflows.settings import AnatSettings, FuncSettings, Settings, read_profile
 
 sys.path.insert(0, str(Path(__file__).parent))

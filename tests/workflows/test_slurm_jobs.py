@@ -212,7 +212,7 @@ class Node:
 
 def test_outcome_counts_when_its_files_are_seen(tmp_path):
     node = Node(tmp_path)
-    entry = Batch("n", "sub_01_wf", tmp_path, [node], JobNeed("n", "/l"), job="5")
+    entry = Batch("n", "sub_01", tmp_path, [node], JobNeed("n", "/l"), job="5")
     assert entry.outcome(0, 0.2) is None
     outcome = {"state": "done", "error": "", "seconds": 1.0, "hashes": {}}
     (tmp_path / inside.outcome_file(0)).write_text(json.dumps(outcome))
@@ -240,19 +240,19 @@ def test_half_an_outcome_is_none(tmp_path):
 # ---------------------------------------------------------------------------- who remembers
 
 
-def entry(name, job="7", person="sub_01_wf"):
-    return Entry(name, job, person, "/folder")
+def entry(name, job="7", visit="sub_01"):
+    return Entry(name, job, visit, "/folder")
 
 
 def test_jobs_of_several_drivers(tmp_path):
     first, second = ActiveJobs(tmp_path), ActiveJobs(tmp_path)
     first.put(entry("a", job=""))
-    second.put(entry("b", person="sub_02_wf"))
+    second.put(entry("b", visit="sub_02"))
     first.put(entry("a", job="9"))
-    assert second.of({"sub_01_wf"}) == [entry("a", job="9")]
-    assert first.of({"sub_03_wf"}) == []
+    assert second.of({"sub_01"}) == [entry("a", job="9")]
+    assert first.of({"sub_03"}) == []
     second.drop(["b", "never there"])
-    assert first.of({"sub_01_wf", "sub_02_wf"}) == [entry("a", job="9")]
+    assert first.of({"sub_01", "sub_02"}) == [entry("a", job="9")]
     first.drop(["a"])
     assert not (tmp_path / "jobs" / "active.json").exists()  # nothing hinders a clean-up
 
@@ -261,7 +261,7 @@ def test_damaged_memory_stops_the_run(tmp_path):
     ActiveJobs(tmp_path).put(entry("a"))
     (tmp_path / "jobs" / "active.json").write_text("[{")
     with pytest.raises(exits.StopRunError, match="look at squeue"):
-        ActiveJobs(tmp_path).of({"sub_01_wf"})
+        ActiveJobs(tmp_path).of({"sub_01"})
 
 
 class Queue:
@@ -278,35 +278,35 @@ def test_earlier_jobs_are_settled_before_anything_is_planned(tmp_path, monkeypat
     active = ActiveJobs(tmp_path)
     for name, job in (("a", "1"), ("b", "2"), ("c", "3")):
         active.put(entry(name, job))
-    active.put(entry("other", "4", person="sub_02_wf"))
+    active.put(entry("other", "4", visit="sub_02"))
     pending, running = slurm.Job("PENDING"), slurm.Job("RUNNING")
     queue = Queue(monkeypatch, None, {"1": pending, "2": running}, {"2": running},
                   {"2": slurm.Job("COMPLETED")})  # fmt: skip
     said = []
-    slurm_jobs.settle(tmp_path, {"sub_01_wf"}, 0.0, said.append)
+    slurm_jobs.settle(tmp_path, {"sub_01"}, 0.0, said.append)
     assert queue.cancelled == ["1"]
     assert queue.answers == []
     for words in ("not answer", "cancelled: 1.", "for them: 2."):
         assert words in " ".join(said)
     assert len(said) == 3
-    assert active.of({"sub_01_wf", "sub_02_wf"}) == [entry("other", "4", person="sub_02_wf")]
+    assert active.of({"sub_01", "sub_02"}) == [entry("other", "4", visit="sub_02")]
 
 
 def test_driver_killed_while_it_submitted(tmp_path, monkeypatch):
     """It had noted the name; the id is found by it, or the job was never taken."""
     ActiveJobs(tmp_path).put(entry("a", ""))
     queue = Queue(monkeypatch, {"8": slurm.Job("PENDING")}, {}, found="8")
-    slurm_jobs.settle(tmp_path, {"sub_01_wf"}, 0.0, lambda text: None)
+    slurm_jobs.settle(tmp_path, {"sub_01"}, 0.0, lambda text: None)
     assert queue.cancelled == ["8"]
     ActiveJobs(tmp_path).put(entry("a", ""))
     Queue(monkeypatch, {}, found=None)
-    slurm_jobs.settle(tmp_path, {"sub_01_wf"}, 0.0, lambda text: None)
-    assert ActiveJobs(tmp_path).of({"sub_01_wf"}) == []
+    slurm_jobs.settle(tmp_path, {"sub_01"}, 0.0, lambda text: None)
+    assert ActiveJobs(tmp_path).of({"sub_01"}) == []
 
 
 def test_earlier_jobs_where_there_is_no_slurm(tmp_path, monkeypatch):
     ActiveJobs(tmp_path).put(entry("a", "12"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(exits.StopRunError, match=r"left jobs on the cluster \(12\)"):
-        slurm_jobs.settle(tmp_path, {"sub_01_wf"}, 0.0, lambda text: None)
-    slurm_jobs.settle(tmp_path, {"sub_05_wf"}, 0.0, lambda text: None)  # not about these
+        slurm_jobs.settle(tmp_path, {"sub_01"}, 0.0, lambda text: None)
+    slurm_jobs.settle(tmp_path, {"sub_05"}, 0.0, lambda text: None)  # not about these

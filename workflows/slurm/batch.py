@@ -50,7 +50,7 @@ class Batch:
     """One job and its nodes, in the order in which they run."""
 
     name: str  # that no other job has
-    person: str
+    visit: str
     folder: Path
     nodes: list[Any]
     need: JobNeed
@@ -159,7 +159,7 @@ class Writer:
     def write(
         self,
         name: str,
-        person: str,
+        visit: str,
         folder: Path,
         packed: Mapping[Any, tuple[bytes, bool]],
         before: Callable[[Any], Sequence[Any]],
@@ -169,7 +169,7 @@ class Writer:
 
         Parameters
         ----------
-        name, person : str
+        name, visit : str
             Name of the job, and visit.
         folder : Path
             Folder of this job alone.
@@ -195,7 +195,7 @@ class Writer:
         command, environment = self._command(folder)
         need = self._need(name, folder, nodes, factor, environment)
         write_text(folder / SCRIPT, batch_script(command, self._with_template(), need))
-        return Batch(name, person, folder, nodes, need)
+        return Batch(name, visit, folder, nodes, need)
 
     def _command(self, folder: Path) -> tuple[list[str], dict[str, str]]:
         """Command of a job, and the environment that its script sets."""

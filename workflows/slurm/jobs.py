@@ -29,7 +29,7 @@ class Entry:
 
     name: str  # that no other job has
     job: str  # id; empty while it is being submitted
-    person: str  # visit, as its workflow is called
+    visit: str
     folder: str
 
 
@@ -56,9 +56,9 @@ class ActiveJobs:
         if gone:
             self._change(lambda known: {k: v for k, v in known.items() if k not in gone})
 
-    def of(self, people: Collection[str]) -> list[Entry]:
+    def of(self, visits: Collection[str]) -> list[Entry]:
         """Jobs on some visits."""
-        return [entry for entry in self._read().values() if entry.person in people]
+        return [entry for entry in self._read().values() if entry.visit in visits]
 
     def _change(self, change: Callable[[dict[str, Entry]], dict[str, Entry]]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -84,19 +84,9 @@ class ActiveJobs:
             ) from None
 
 
-def person_of(fullname: str) -> str:
-    """Workflow of the visit of a node; that of the group level where there is no visit.
-
-    >>> person_of("alsflow_wf.sub_01_wf.anat_wf.load"), person_of("group_wf.fit")
-    ('sub_01_wf', 'group_wf')
-    """
-    parts = fullname.split(".")
-    return parts[1] if len(parts) > 1 and parts[1].startswith("sub_") else parts[0]
-
-
 def settle(
     work_dir: Path,
-    people: Collection[str],
+    visits: Collection[str],
     poll: float,
     say: Callable[[str], None],
 ) -> None:
@@ -109,15 +99,15 @@ def settle(
     ----------
     work_dir : Path
         Working directory.
-    people : collection of str
-        Visits, as their workflows are called.
+    visits : collection of str
+        As `visit_of` gives them.
     poll : float
         Seconds between two questions to the queue.
     say : callable
         Tells the person at the keyboard.
     """
     active = ActiveJobs(work_dir)
-    left = active.of(people)
+    left = active.of(visits)
     if left:
         try:
             _end(left, active, poll, say)
@@ -126,8 +116,8 @@ def settle(
                 exits.FAILED,
                 f"An earlier run has left jobs on the cluster ({_ids(left)}). {error}",
             ) from None
-    for person in people:  # of jobs that have ended
-        shutil.rmtree(active.folder / person, ignore_errors=True)
+    for visit in visits:  # of jobs that have ended
+        shutil.rmtree(active.folder / visit, ignore_errors=True)
 
 
 def _end(left: list[Entry], active: ActiveJobs, poll: float, say: Callable[[str], None]) -> None:

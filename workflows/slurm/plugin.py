@@ -27,13 +27,14 @@ from nipype.pipeline.plugins.slurm import SLURMPlugin
 from alsflow.interfaces import slurm
 from alsflow.workflows import exits
 from alsflow.workflows.cache import FileHashes, read_record, remembered, removed
+from alsflow.workflows.names import visit_of
 from alsflow.workflows.resources import expected
 from alsflow.workflows.scheduler import GraphScheduler
 from alsflow.workflows.settings import SlurmSettings
 from alsflow.workflows.slurm import inside
 from alsflow.workflows.slurm.batch import SCRIPT, Batch, Place, Writer, pack
 from alsflow.workflows.slurm.groups import bundles
-from alsflow.workflows.slurm.jobs import ActiveJobs, Entry, cancel, person_of, settle
+from alsflow.workflows.slurm.jobs import ActiveJobs, Entry, cancel, settle
 from alsflow.workflows.stored import portable
 from alsflow.workflows.watcher import Watcher
 
@@ -109,8 +110,8 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
     # -- what the scheduler asks
 
     def _prepare(self, order: list[Any]) -> None:
-        people = {person_of(node.fullname) for node in order}
-        settle(self._place.work_dir, people, self._slurm.poll, self._say)
+        visits = {visit_of(node.fullname) for node in order}
+        settle(self._place.work_dir, visits, self._slurm.poll, self._say)
         if self._slurm.container:
             self._writer = replace(self._writer, place=self._place.with_inputs(order))
 
@@ -124,7 +125,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
         if node in self._members or self._end or self._unsent or self._is_read(node):
             return False
         short = [other for other in self._packed if self._is_short(other)]
-        jobs = len(self._packed) - len(short) + len({person_of(other.fullname) for other in short})
+        jobs = len(self._packed) - len(short) + len({visit_of(other.fullname) for other in short})
         return self._in_queue + jobs < self._most
 
     @property
@@ -192,9 +193,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
     def _is_read(self, node: Any) -> bool:
         """Whether jobs may be reading what `node`, which is made again, has written."""
         jobs = self._sent + self._unsent
-        return node in self._reopened and any(
-            job.person == person_of(node.fullname) for job in jobs
-        )
+        return node in self._reopened and any(job.visit == visit_of(node.fullname) for job in jobs)
 
     def _allowed(self, node: Any) -> str:
         return f"{self._asked[node] / 1000:.1f} GB, asked of Slurm"
@@ -208,11 +207,11 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
     def _jobs_of(self, nodes: list[Any], followers: dict[Any, bytes]) -> list[list[Any]]:
         """Sort nodes into jobs; short ones with those of their person that follow them."""
         jobs = [[node] for node in nodes if not self._is_short(node)]
-        people: dict[str, list[Any]] = {}
+        visits: dict[str, list[Any]] = {}
         for node in nodes:
             if self._is_short(node):
-                people.setdefault(person_of(node.fullname), []).append(node)
-        for ready in people.values():
+                visits.setdefault(visit_of(node.fullname), []).append(node)
+        for ready in visits.values():
             jobs += bundles(
                 ready,
                 self._graph,
@@ -234,10 +233,8 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
             or node in self._done
             or forced
             or not self._is_short(node)
-            or any(person_of(other.fullname) != person_of(node.fullname) for other in before)
-            or any(
-                person_of(other.fullname) == person_of(node.fullname) for other in self._reopened
-            )
+            or any(visit_of(other.fullname) != visit_of(node.fullname) for other in before)
+            or any(visit_of(other.fullname) == visit_of(node.fullname) for other in self._reopened)
             or not all(_is_whole(other) for other in before if other in self._done)
         ):
             return False
@@ -251,13 +248,13 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
 
     def _write(self, packed: dict[Any, tuple[bytes, bool]]) -> Batch:
         self._count += 1
-        person = person_of(next(iter(packed)).fullname)
-        name = f"als-{self._token}-{self._count}-{person.removesuffix('_wf')}"
+        visit = visit_of(next(iter(packed)).fullname)
+        name = f"als-{self._token}-{self._count}-{visit}"
         self._members.update(packed)
         entry = self._writer.write(
             name,
-            person,
-            self._noted.folder / person / name,
+            visit,
+            self._noted.folder / visit / name,
             packed,
             lambda node: list(self._graph.predecessors(node)),
             2.0 if self._lacked_memory & packed.keys() else 1.0,
@@ -293,7 +290,7 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
 
     def _note(self, entry: Batch) -> None:
         entry.noted = True
-        self._noted.put(Entry(entry.name, entry.job, entry.person, str(entry.folder)))
+        self._noted.put(Entry(entry.name, entry.job, entry.visit, str(entry.folder)))
 
     def _refuse(self, entry: Batch, sentence: str) -> None:
         """Give up a job that Slurm does not take, and all jobs if it would take none."""
