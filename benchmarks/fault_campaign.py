@@ -83,6 +83,7 @@ class Place:
     root: Path
     nprocs: int
     people: tuple[str, ...] = ()
+    keep_work: str = "all"
     out: Path = field(init=False)
 
     def __post_init__(self):
@@ -95,7 +96,7 @@ class Place:
         command = [sys.executable, "-m", "alsflow", str(self.cohort), str(self.out), level,
                    "-w", str(self.root / "work"), "--config-file", str(config),
                    "--nprocs", str(self.nprocs), "--derivatives", f"lcmodel={lcmodel}",
-                   "--keep-work", "all"]  # fmt: skip
+                   "--keep-work", self.keep_work]  # fmt: skip
         if level == "participant" and self.people:
             command += ["--participant-label", *self.people]
         said = (self.root / "said.txt").open("a")
@@ -190,6 +191,19 @@ def interrupted(log: list[tuple[float, str, str]], now: float) -> dict[str, floa
 
 
 # ---------------------------------------------------------------------------- campaigns
+
+
+def prepare(folder: Path) -> Path:
+    """Simulated cohort in `folder`, and the settings beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "campaign.toml").write_text(SETTINGS)
+    os.environ["ALSFLOW_ATLAS_DIR"] = str(folder / "no_atlases")  # those that come with it
+    cohort = folder / "cohort"
+    if not cohort.is_dir():
+        code = "import sys; from alsflow.cli_simulate import main; sys.exit(main(sys.argv[1:]))"
+        subprocess.run([sys.executable, "-c", code, str(cohort), *COHORT], check=True)
+        list_people(cohort)
+    return cohort
 
 
 def fit(place: Place) -> dict[str, float]:
@@ -308,15 +322,8 @@ def main() -> int:
     parser.add_argument("--participant-label", nargs="+", default=[], help="by default both")
     options = parser.parse_args()
     folder: Path = options.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "campaign.toml").write_text(SETTINGS)
-    os.environ["ALSFLOW_ATLAS_DIR"] = str(folder / "no_atlases")  # those that come with it
-    cohort = folder / "cohort"
-    if not cohort.is_dir():
-        code = "import sys; from alsflow.cli_simulate import main; sys.exit(main(sys.argv[1:]))"
-        subprocess.run([sys.executable, "-c", code, str(cohort), *COHORT], check=True)
-        list_people(cohort)
     people = tuple(options.participant_label)
+    cohort = prepare(folder)
     reference = Place(cohort, folder / "reference", options.nprocs, people)
     usual = fit(reference)
     print("reference:", ", ".join(f"{name} {value:.0f} s" for name, value in usual.items()))

@@ -15,7 +15,7 @@ from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 from numpy.typing import NDArray
 
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface
-from alsflow.interfaces.images import UNREADABLE, check_packed, load, save
+from alsflow.interfaces.images import UNREADABLE, check_packed, load, reason, save
 from alsflow.interfaces.template import bundled_atlas, template_file
 from alsflow.interfaces.whole import whole
 from alsflow.nodes.anat.bias import brain_field, divided
@@ -46,12 +46,11 @@ def read_volume(path: str | Path, narrow: bool = False) -> tuple[NDArray, NDArra
         by_volume = narrow and image.ndim == 4 and image.get_data_dtype().kind in "iuf"
         data = _volumes(image) if by_volume else np.asanyarray(image.dataobj)
         check_packed(path)
-    except (EOFError, zlib.error) as error:
-        raise BadInputError(f"{name} is truncated or damaged ({error}); copy it again") from error
     except UNREADABLE as error:
-        raise BadInputError(
-            f"{name} cannot be read as an image ({error}); convert or copy it again"
-        ) from error
+        damaged = isinstance(error, EOFError | zlib.error)
+        what = "is truncated or damaged" if damaged else "cannot be read as an image"
+        mend = "copy it again" if damaged else "convert or copy it again"
+        raise BadInputError(f"{name} {what} ({reason(error, path)}); {mend}") from error
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     return data, np.asarray(image.affine)

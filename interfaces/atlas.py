@@ -28,7 +28,7 @@ import tomli_w
 from nibabel.openers import ImageOpener
 from numpy.typing import NDArray
 
-from alsflow.interfaces.images import UNREADABLE, check_packed
+from alsflow.interfaces.images import UNREADABLE, check_packed, reason
 from alsflow.interfaces.template import bundled_atlas
 from alsflow.nodes import atlas as checks
 from alsflow.nodes.errors import BadInputError, MissingProgramError
@@ -519,7 +519,7 @@ def image_problems(path: Path, kind: str, labels: Sequence[Label]) -> list[str]:
             return problems
         centres = checks.centroids(volumes(image), kind, names, image.affine)
     except UNREADABLE as error:
-        return [f"{path} cannot be read ({error})"]
+        return [f"{path} cannot be read ({reason(error, path)})"]
     return checks.place_problems(centres, names, sides)
 
 

@@ -28,10 +28,18 @@ def open_image(path: str | Path) -> nib.Nifti1Image:
     try:
         return cast(nib.Nifti1Image, nib.load(path))
     except UNREADABLE as error:
-        reason = str(error).replace(str(path), Path(path).name)
         raise BadInputError(
-            f"cannot be read as an image ({reason}); convert or copy it again"
+            f"cannot be read as an image ({reason(error, path)}); convert or copy it again"
         ) from error
+
+
+def reason(error: Exception, path: str | Path) -> str:
+    """Why a file is `UNREADABLE`, without the folder that it lies in."""
+    if isinstance(error, zlib.error):  # its words are "Error -3 while ..."
+        return "its compressed content is damaged"
+    if isinstance(error, EOFError):
+        return "it ends early"
+    return str(error).replace(str(path), Path(path).name)
 
 
 def read_grid(path: str | Path) -> tuple[tuple[int, ...], NDArray]:
@@ -101,7 +109,8 @@ def load_given(path: str | Path) -> tuple[NDArray, nib.Nifti1Image]:
         return load(path)
     except UNREADABLE as error:
         raise BadInputError(
-            f"{Path(path).name} is damaged or was cut off ({error}); make or copy it again"
+            f"{Path(path).name} is damaged or was cut off ({reason(error, path)}); "
+            "make or copy it again"
         ) from error
 
 

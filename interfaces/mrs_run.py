@@ -18,7 +18,7 @@ from nipype.interfaces.base import File, OutputMultiPath, TraitedSpec, isdefined
 from alsflow.interfaces.anat import write_json
 from alsflow.interfaces.atlas import sha256
 from alsflow.interfaces.base import CodedInputSpec, CodedInterface, naming
-from alsflow.interfaces.images import UNREADABLE, check_packed, open_image
+from alsflow.interfaces.images import UNREADABLE, check_packed, open_image, reason
 from alsflow.interfaces.mrs_lcmodel import read_text
 from alsflow.interfaces.mrs_plan import find_lcmodel
 from alsflow.interfaces.mrs_voxel import header_extension, sidecar_metadata
@@ -73,7 +73,9 @@ def load_spectrum(path: str | Path, sidecar: Mapping[str, Any]) -> Spectrum:
             check_packed(path)
             data = np.asanyarray(image.dataobj)
         except UNREADABLE as error:
-            raise BadInputError(f"is damaged or was cut off ({error}); copy it again") from error
+            raise BadInputError(
+                f"is damaged or was cut off ({reason(error, path)}); copy it again"
+            ) from error
         zooms = image.header.get_zooms()
         return read_spectrum(data, zooms, header_extension(image), sidecar)
 

@@ -32,6 +32,21 @@ def truncated(path):
     path.write_bytes(path.read_bytes()[:50_000])
 
 
+def damaged_header(path):
+    nib.save(image(noise(90, 100, 80)), path)
+    content = path.read_bytes()
+    path.write_bytes(content[:10] + b"\xff" * 200 + content[210:])
+
+
+def other_samples(path):
+    """A content that unpacks, and is not the one of its checksum."""
+    nib.save(image(noise(90, 100, 80)), path)
+    sound = path.read_bytes()
+    content = bytearray(gzip.decompress(sound))
+    content[-1] ^= 1
+    path.write_bytes(gzip.compress(bytes(content))[:-8] + sound[-8:])
+
+
 def flipped_bits(path):
     nib.save(image(noise(90, 100, 80)), path)
     content = bytearray(path.read_bytes())
@@ -41,6 +56,8 @@ def flipped_bits(path):
 
 BAD = {
     "truncated": (truncated, "truncated or damaged"),
+    "header": (damaged_header, "T1w.nii.gz"),
+    "samples": (other_samples, "truncated or damaged"),
     "damaged": (flipped_bits, "T1w.nii.gz"),
     "nan": (not_a_number, "NaN"),
     "zeros": (lambda path: nib.save(image(np.zeros((90, 100, 80))), path), "zero"),

@@ -51,6 +51,7 @@ REFUSED = {
     "flipped": (people.flipped, "or go on as it is with --force bvecs"),
     "onevolume": (people.one_volume, "dwi.nii.gz is not a series of three-dimensional volumes"),
     "truncated": (people.truncated, "dwi.nii.gz is truncated or damaged"),
+    "header": (people.damaged_header, "dwi.nii.gz cannot be read as an image"),
     "badjson": (people.broken_sidecar, "dwi.json is not valid JSON"),
     "othershell": (people.other_shell, "run-2_dwi.nii.gz cannot be joined: one run was weighted"),
     "othergrid": (people.other_grid, "run-2_dwi.nii.gz do not lie on the same voxel grid"),

@@ -54,6 +54,7 @@ REFUSED = {
     "slicecount": (people.sidecar(SliceTiming=[0, 1, 2]), "has 3 times in SliceTiming and 36"),
     "slicems": (people.late_slices, "which look like milliseconds"),
     "truncated": (people.truncated, "is truncated or damaged"),
+    "header": (people.damaged_header, "cannot be read as an image"),
     "text": (people.not_gzip, "cannot be read as an image"),
     "badjson": (people.broken_sidecar, "bold.json is not valid JSON"),
     "twotasks": (people.two_tasks, "task-motor and task-nback, and none is called task-rest; "),

@@ -112,6 +112,12 @@ def truncated(clinic, person):
     path.write_bytes(path.read_bytes()[:20_000])
 
 
+def damaged_header(clinic, person):
+    path = clinic.raw(person)
+    content = path.read_bytes()
+    path.write_bytes(content[:10] + b"\xff" * 200 + content[210:])
+
+
 def broken_sidecar(clinic, person):
     path = clinic.raw(person, ".json")
     path.write_text(path.read_text()[:-10])

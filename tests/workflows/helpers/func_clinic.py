@@ -185,6 +185,12 @@ def truncated(clinic, person):
     path.write_bytes(path.read_bytes()[:50_000])
 
 
+def damaged_header(clinic, person):
+    path = clinic.raw(person)
+    content = path.read_bytes()
+    path.write_bytes(content[:10] + b"\xff" * 200 + content[210:])
+
+
 def not_gzip(clinic, person):
     clinic.raw(person).write_text("<html>404 Not Found</html>")
 
