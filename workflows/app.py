@@ -278,7 +278,18 @@ def run_group(settings: Settings, dry_run: bool, why: bool = False) -> int:
         if entry.state != "done":
             group.withdraw_group(settings)  # an older result would be read as this one
 
-    return _execute(init, settings, manifest, locks=["group"], withdraw=withdraw, why=why)
+    def report(manifest: Manifest) -> None:
+        import_module("alsflow.workflows.report").write_index(settings, manifest)
+
+    return _execute(
+        init,
+        settings,
+        manifest,
+        locks=["group"],
+        report=report,
+        why=why,
+        withdraw=withdraw,
+    )
 
 
 def _execute(

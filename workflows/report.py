@@ -26,7 +26,6 @@ from alsflow.workflows.settings import Settings
 
 DATA = Path(__file__).parent / "data"
 INDEX = "index.html"
-GROUP_PAGE = "group.html"
 
 
 def write_reports(
@@ -45,9 +44,7 @@ def write_reports(
     manifest : Manifest
         What came of them.
     """
-    facts = tomllib.loads((DATA / "report.toml").read_text(encoding="utf-8"))
-    templates = files.read_texts(DATA, "*.j2") | files.read_texts(DATA, "methods.md")
-    fill = partial(pages.render, templates, version=__version__)
+    facts, fill = _facts(), _fill()
     common = {
         "facts": facts,
         "methods": pages.text_blocks(_methods(settings, manifest, fill)),
@@ -62,13 +59,37 @@ def write_reports(
             continue
         text = fill("person.html.j2", person=person, **common)
         written.append(files.write_page(settings.output_dir / f"{visit.prefix}.html", text))
-    logs = settings.output_dir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    with exclusive(logs / ".lock"):  # or what is older may come last
-        written.append(_write_index(settings.output_dir, manifest, facts, fill))
+    written.append(write_index(settings, manifest))
     if problems:
         raise RuntimeError("Pages could not be made. " + " ".join(problems))
     return tuple(written)
+
+
+def write_index(settings: Settings, manifest: Manifest) -> Path:
+    """Write the index over all visits in ``status.tsv``, those of other runs included.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings of the run.
+    manifest : Manifest
+        What came of the visits of the run, if it had any.
+    """
+    logs = settings.output_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with exclusive(logs / ".lock"):  # or what is older may come last
+        text = _index(settings.output_dir, manifest, _facts(), _fill())
+        return files.write_page(settings.output_dir / INDEX, text)
+
+
+def _facts() -> dict[str, Any]:
+    return tomllib.loads((DATA / "report.toml").read_text(encoding="utf-8"))
+
+
+def _fill() -> partial[str]:
+    """Fills a template, given its name and its variables."""
+    templates = files.read_texts(DATA, "*.j2") | files.read_texts(DATA, "methods.md")
+    return partial(pages.render, templates, version=__version__)
 
 
 def _methods(settings: Settings, manifest: Manifest, fill: partial[str]) -> str:
@@ -196,19 +217,20 @@ def _pictures(
 # ---------------------------------------------------------------------------- the index
 
 
-def _write_index(
-    output_dir: Path, manifest: Manifest, facts: dict[str, Any], fill: partial[str]
-) -> Path:
-    """Index over all visits in ``status.tsv``, those of other runs included."""
+def _index(output_dir: Path, manifest: Manifest, facts: dict[str, Any], fill: partial[str]) -> str:
     status = _statuses(output_dir, manifest)
     streams = sorted({row["stream"] for row in status})
     titles = {stream["name"]: stream["title"] for stream in facts["stream"]}
     states = list(facts["states"])
     counts = Counter((row["stream"], row["state"]) for row in status)
-    text = fill(
+    return fill(
         "index.html.j2",
         facts=facts,
-        group_page=GROUP_PAGE if (output_dir / GROUP_PAGE).is_file() else "",
+        group_pages=[
+            (page, title)
+            for page, title in facts["group_pages"].items()
+            if (output_dir / page).is_file()
+        ],
         rows=_index_rows(output_dir, status, streams),
         streams=[{"title": titles.get(name, name)} for name in streams],
         states=states,
@@ -216,7 +238,6 @@ def _write_index(
             (titles.get(name, name), [counts[name, state] for state in states]) for name in streams
         ],
     )
-    return files.write_page(output_dir / INDEX, text)
 
 
 def _statuses(output_dir: Path, manifest: Manifest) -> list[dict[str, str]]:

@@ -101,6 +101,7 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "alsflow.workflows.outputs", outputs)
     report = types.ModuleType("alsflow.workflows.report")
     report.write_reports = lambda settings, visits, manifest: None
+    report.write_index = lambda settings, manifest: None
     monkeypatch.setitem(sys.modules, "alsflow.workflows.report", report)
     monkeypatch.chdir(tmp_path)
     return Toy(tmp_path)

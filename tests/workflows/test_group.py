@@ -419,11 +419,13 @@ def test_a_run_that_is_refused_withdraws_the_older_result(tmp_path, capsys):
              "--skip-bids-validation"]  # fmt: skip
     assert main(words) == 0
     assert (output / "group.html").is_file()
+    assert 'href="group.html"' in (output / "index.html").read_text()
     table = bids / "participants.tsv"
     whole = table.read_text()
     table.write_text("\n".join(whole.splitlines()[:4]) + "\n")  # three people cannot be compared
     assert main(words) == 65
     assert not (output / "group.html").exists()
+    assert 'href="group.html"' not in (output / "index.html").read_text()
     assert "people" in capsys.readouterr().err
     table.write_text(whole)
     assert main(words) == 0

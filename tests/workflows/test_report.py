@@ -22,7 +22,7 @@ from alsflow.nodes.report.pages import (
 )
 from alsflow.workflows.manifest import Entry, Failure, Manifest
 from alsflow.workflows.measures import catalogue
-from alsflow.workflows.report import DATA, write_reports
+from alsflow.workflows.report import DATA, write_index, write_reports
 from alsflow.workflows.settings import AnatSettings, Settings
 
 EVIL = "<script>alert('x')</script> & \"quoted\""
@@ -167,6 +167,20 @@ def test_a_visit_does_not_show_the_numbers_of_another_session(run):
     text = page(run, "sub-02")
     assert "total intracranial volume" not in text
     assert "data:image" not in text
+
+
+def test_the_index_leads_to_the_pages_of_the_group_that_are_there(run):
+    settings, _, _ = run
+    manifest = Manifest(settings, [Entry("", None, "group")], lambda _: {}, "1")
+    write_reports(*run)
+    before = Reader(page(run, "index")).addresses
+    for name in ("group", "analyses"):
+        (settings.output_dir / f"{name}.html").touch()
+    write_index(settings, manifest)
+    assert Reader(page(run, "index")).addresses == ["group.html", "analyses.html", *before]
+    (settings.output_dir / "group.html").unlink()
+    write_index(settings, manifest)
+    assert Reader(page(run, "index")).addresses == ["analyses.html", *before]
 
 
 def test_the_index_keeps_people_of_other_runs(run):

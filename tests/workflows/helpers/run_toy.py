@@ -45,6 +45,7 @@ if __name__ == "__main__":
     outputs.withdraw = toy_streams.withdraw
     report = types.ModuleType("alsflow.workflows.report")
     report.write_reports = write_reports
+    report.write_index = lambda settings, manifest: None
     sys.modules[outputs.__name__], sys.modules[report.__name__] = outputs, report
     if "DIE_AT" in os.environ:
         arm(os.environ["DIE_AT"])
