@@ -17,7 +17,7 @@ def test_driver_that_ends_takes_its_workers_along(toy, how):
     workers = workers_of(driver.pid)
     assert workers
     driver.send_signal(how)
-    _, message = driver.communicate(timeout=10)
+    _, message = driver.communicate(timeout=30)
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 3)
     if how != signal.SIGKILL:
         assert driver.returncode == 1

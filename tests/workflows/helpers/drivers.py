@@ -25,8 +25,10 @@ def wait_for(condition, seconds=90):
         time.sleep(0.02)
 
 
-def running_step(toy):
-    return lambda: (toy.work / "calls.txt").is_file()
+def running_step(toy, step="01:load"):
+    """Whether a step has begun; that of another person may have ended before."""
+    calls = toy.work / "calls.txt"
+    return lambda: calls.is_file() and step in calls.read_text()
 
 
 def workers_of(pid):
