@@ -44,9 +44,10 @@ benchmark: install
 	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python benchmarks/memory.py
 
-# Fifty kills at random moments; about half an hour.
+# Fifty kills at random moments, and fifty times damaged files; about an hour.
 faults: install
 	$(BIN)/python benchmarks/fault_campaign.py build/faults --kills 50
+	$(BIN)/python benchmarks/damage_campaign.py build/faults --trials 50
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
