@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from alsflow.nodes.geometry import apply_affine, voxel_sizes
+from alsflow.nodes.geometry import apply_affine, stated_sizes, voxel_sizes
 
 VOXEL_RANGE = (0.2, 8.0)  # mm
 # No head in MNI space reaches beyond these, mm
@@ -21,7 +21,7 @@ def affine_problems(affine: NDArray) -> list[str]:
     """Sentences on a voxel-to-mm affine of shape (4, 4) that no atlas can have."""
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         return ["its affine is not invertible: the header does not say where the voxels lie"]
-    sizes = voxel_sizes(affine)
+    sizes = stated_sizes(affine)
     if sizes.min() < VOXEL_RANGE[0] or sizes.max() > VOXEL_RANGE[1]:
         shown = " x ".join(f"{size:.3g}" for size in sizes)
         return [f"its voxels are {shown} mm, outside {VOXEL_RANGE[0]} to {VOXEL_RANGE[1]} mm"]

@@ -12,6 +12,11 @@ def voxel_sizes(affine: NDArray) -> NDArray:
     return np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
 
 
+def stated_sizes(affine: NDArray) -> NDArray:
+    """Length of the three voxel edges as meant, mm: headers hold 3 mm as 3.0000002."""
+    return voxel_sizes(affine).round(4)
+
+
 def voxel_volume(affine: NDArray) -> float:
     """Volume of one voxel, mL."""
     return float(abs(np.linalg.det(np.asarray(affine)[:3, :3]))) / 1000

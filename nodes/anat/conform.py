@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.geometry import voxel_sizes
+from alsflow.nodes.geometry import stated_sizes, voxel_sizes
 
 MAX_VOXEL = 3.0  # mm; thicker voxels mix grey matter, white matter and CSF beyond recovery
 MIN_VOXEL = 0.3  # mm; below, the header is almost surely wrong
@@ -59,7 +59,7 @@ def check_grid(shape: tuple[int, ...], affine: NDArray) -> None:
             "give a single 3-D T1-weighted image"
         )
     check_affine(affine)
-    zooms = voxel_sizes(affine)
+    zooms = stated_sizes(affine)
     edges = " x ".join(f"{zoom:.3g}" for zoom in zooms)
     if zooms.max() > MAX_VOXEL:
         raise BadInputError(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from alsflow.nodes.anat.conform import MAX_EXTENT, check_affine
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.geometry import voxel_sizes
+from alsflow.nodes.geometry import stated_sizes
 
 MAX_VOXEL = 6.0  # mm; thicker voxels mix tissues
 MIN_VOXEL = 0.5  # mm; below, the header is almost surely wrong
@@ -58,7 +58,7 @@ def check_series_grid(shape: tuple[int, ...], affine: NDArray) -> None:
             f"has fewer than {MIN_SLICES} slices (its size is {size}); give the whole series"
         )
     check_affine(affine)
-    zooms = voxel_sizes(affine)
+    zooms = stated_sizes(affine)
     edges = " x ".join(f"{zoom:.3g}" for zoom in zooms)
     if zooms.max() > MAX_VOXEL or zooms.min() < MIN_VOXEL:
         raise BadInputError(

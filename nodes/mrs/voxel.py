@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from alsflow.nodes.anat.conform import check_affine
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.geometry import apply_affine, voxel_sizes, voxel_volume
+from alsflow.nodes.geometry import apply_affine, stated_sizes, voxel_sizes, voxel_volume
 
 LEAST_EDGE = 2.0  # mm; shorter means that the header is not in mm
 MOST_EDGE = 200.0  # mm; NIfTI-MRS says 10000 where nothing was localised
@@ -114,7 +114,7 @@ def voxel_from_affine(affine: NDArray) -> Voxel:
     """
     affine = np.array(affine, float)
     check_affine(affine)
-    sizes = voxel_sizes(affine)
+    sizes = stated_sizes(affine)
     if (sizes > MOST_EDGE).any():
         raise BadInputError(UNLOCALISED)
     if (sizes < LEAST_EDGE).any():

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from nibabel.affines import from_matvec
+from scipy.spatial.transform import Rotation
 
 from alsflow.nodes.anat.conform import conform
 from alsflow.nodes.errors import BadInputError
@@ -70,6 +72,12 @@ def scaled(factor):
     return AFFINE @ np.diag([*factor, 1.0])
 
 
+def oblique(*edges):
+    """Affine of turned voxels of these edges, as a header holds it."""
+    turn = Rotation.from_euler("xyz", [10, 20, 30], degrees=True).as_matrix()
+    return np.float64(np.float32(from_matvec(turn @ np.diag(edges), [-60, -90, -70])))
+
+
 sheared = AFFINE.copy()
 sheared[0, 1] = 0.2
 
@@ -101,7 +109,12 @@ def test_what_cannot_be_used_is_refused_in_words(volume, affine, words):
 
 @pytest.mark.parametrize(
     ("volume", "affine"),
-    [(head(), scaled([1, 1, 3.0 / 2.2])), (head()[:50], AFFINE)],
+    [
+        (head(), scaled([1, 1, 3.0 / 2.2])),
+        (head(), oblique(3, 3, 3)),
+        (head()[:50], AFFINE),
+        (head()[:50], oblique(2, 2, 2)),
+    ],
 )
 def test_the_edge_of_a_refusal_is_still_accepted(volume, affine):
     assert conform(volume, affine)[0].shape == volume.shape

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from nibabel.affines import from_matvec
+from scipy.spatial.transform import Rotation
 
 from alsflow.nodes.epi.series import conform_series
 from alsflow.nodes.errors import BadInputError
-from alsflow.nodes.geometry import same_grid
+from alsflow.nodes.geometry import same_grid, voxel_sizes
 
 SHAPE = (10, 12, 8, 5)
 AFFINE = np.diag([2.0, 1.8, 2.5, 1.0])
@@ -55,6 +57,14 @@ def test_what_is_no_use_is_refused_in_words(signal, affine, words):
     with pytest.raises(BadInputError) as caught:
         conform_series(signal, affine)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("edge", [0.5, 6])
+def test_the_edge_of_a_refusal_is_still_accepted(edge):
+    turn = Rotation.from_euler("xyz", [10, 20, 30], degrees=True).as_matrix()
+    affine = np.float64(np.float32(from_matvec(turn * edge, [-30, -40, 5])))  # as in a header
+    assert np.abs(voxel_sizes(affine) - edge).max() > 0
+    assert conform_series(series(), affine)[0].shape == SHAPE
 
 
 def test_grids_are_compared_at_their_corners():
