@@ -44,7 +44,7 @@ benchmark: install
 	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python benchmarks/memory.py
 
-# Fifty kills at random moments, and fifty times damaged files; about an hour.
+# Fifty kills at random moments, and fifty times damaged files; about half an hour.
 faults: install
 	$(BIN)/python benchmarks/fault_campaign.py build/faults --kills 50
 	$(BIN)/python benchmarks/damage_campaign.py build/faults --trials 50
