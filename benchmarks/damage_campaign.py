@@ -108,17 +108,12 @@ def trial(place: Place, number: int, reference: Place, rng: random.Random) -> Tr
     return found
 
 
-def lines(rows: list[list[str]], separator: str = "\t") -> str:
-    """Text of a table."""
-    return "".join(separator.join(row) + "\n" for row in rows)
-
-
 def table(trials: list[Trial]) -> str:
     """Every trial."""
     rows = [[name.name.replace("_", " ") for name in fields(Trial)]]
     for entry in trials:
         rows.append([f"{v:.1f}" if isinstance(v, float) else str(v) for v in astuple(entry)])
-    return lines(rows)
+    return "".join("\t".join(row) + "\n" for row in rows)
 
 
 def sums(trials: list[Trial]) -> str:
