@@ -11,14 +11,13 @@ of its input. Without a dataset: the first person of ``bids_example`` and ``sub-
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from alsflow.interfaces.bids import Visit, select_visits
-from alsflow.workflows.cache import RECORD
+from alsflow.workflows.cache import RECORD, stored_record
 from alsflow.workflows.names import step_of
 from alsflow.workflows.participant import STREAMS, WORKFLOW, queries_of
 from alsflow.workflows.resources import MB_PER_GB, Need, row_of, sizes_of, table
@@ -63,7 +62,7 @@ def measure(bids_dir: Path, labels: list[str], folder: Path) -> list[Measured]:
 def _of_visit(visit: Visit, folder: Path, settings: Settings) -> list[Measured]:
     sizes, found = sizes_of(visit, settings), []
     for path in sorted(folder.rglob(RECORD)):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = stored_record(path)
         step = step_of(".".join(path.parent.relative_to(folder).parts))
         if record.get("peak_mb"):
             found.append(Measured(visit.prefix, step, row_of(step).need(sizes),

@@ -10,7 +10,6 @@ each choice would have removed and when, in the order in which the steps have fi
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pickle
 from collections import defaultdict
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from nipype.utils.filemanip import loadpkl
 
-from alsflow.workflows.cache import RECORD, paths_in
+from alsflow.workflows.cache import RECORD, paths_in, stored_record
 from alsflow.workflows.keep import LARGE, table
 
 CHOICES = ("all", "failed", "none")
@@ -55,7 +54,7 @@ def _read_step(record: Path, root: Path) -> Step | None:
         return None
     step = Step(folder, parts[0].removesuffix("_wf"), parts[1].removesuffix("_wf"),
                 ".".join(parts[2:]), record.stat().st_mtime)  # fmt: skip
-    for path in json.loads(record.read_text())["files"]:
+    for path in stored_record(record)["files"]:
         whole = os.path.normpath(os.path.join(folder, path))
         if not whole.startswith(str(root.resolve())) and os.path.isfile(whole):
             step.delivered += os.path.getsize(whole)

@@ -267,22 +267,45 @@ def record(node: Any, outputs: Any, hashes: FileHashes, seconds: float, **used: 
     gone = {name: was.size for path, name in paths.items() if (was := removed(path)) is not None}
     if gone:  # elements of a MapNode that need not be made again
         content["removed"] = gone
-    write_text(Path(folder) / RECORD, json.dumps(content))
+    write_record(Path(folder) / RECORD, content)
+
+
+def write_record(path: Path, content: dict[str, Any]) -> None:
+    """Write a record with its checksum: JSON with one other byte is mostly JSON still."""
+    write_text(path, json.dumps({"md5": _md5_of(content), "record": content}))
+
+
+def stored_record(path: Path) -> dict[str, Any]:
+    """Record in a file, its paths relative to the folder of the file.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read, is damaged, or is that of an earlier version.
+    """
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(stored, dict) or stored.keys() != {"md5", "record"}:
+        raise ValueError(f"{path} is no record")
+    if stored["md5"] != _md5_of(stored["record"]):
+        raise ValueError(f"{path} is damaged")
+    return stored["record"]
+
+
+def _md5_of(content: Any) -> str:
+    return hashlib.md5(json.dumps(content).encode(), usedforsecurity=False).hexdigest()
 
 
 def read_record(node: Any) -> dict[str, Any] | None:
     """Record of a node, its paths whole; None where it is absent or damaged."""
     folder = node.output_dir()
     try:
-        content = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
-        if not isinstance(content["files"], dict):
-            return None
+        content = stored_record(Path(folder) / RECORD)
         files = content["files"].items()
         absolute = {os.path.normpath(os.path.join(folder, path)): md5 for path, md5 in files}
         gone = content.get("removed", {}).items()
         sizes = {os.path.normpath(os.path.join(folder, path)): size for path, size in gone}
         return content | {"files": absolute, "removed": sizes}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
 
 
@@ -302,7 +325,7 @@ def note_removed(node: Any, path: str) -> None:
         content[kind] = {
             relative_inside(path, root, folder): value for path, value in content[kind].items()
         }
-    write_text(Path(folder) / RECORD, json.dumps(content))
+    write_record(Path(folder) / RECORD, content)
     write_placeholder(Path(path), was)
 
 
@@ -345,6 +368,8 @@ def distrust(node: Any, hashes: FileHashes, mend: bool = True) -> str:
         return ""  # never finished: Nipype runs it anyway
     content = read_record(node)
     if content is None:
+        if (folder / RECORD).is_file():
+            return "the record of its outputs is damaged, or of an earlier version"
         return "it failed or was interrupted before its outputs were recorded"
     for path, md5 in content["files"].items():
         try:

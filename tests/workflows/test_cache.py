@@ -4,11 +4,21 @@ import hashlib
 import json
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 from nipype.interfaces.base import File, TraitedSpec, traits
 
-from alsflow.workflows.cache import TICK, FileHashes, output_files, write_text
+from alsflow.workflows.cache import (
+    RECORD,
+    TICK,
+    FileHashes,
+    output_files,
+    read_record,
+    stored_record,
+    write_record,
+    write_text,
+)
 from alsflow.workflows.manifest import cause_of
 
 
@@ -129,6 +139,34 @@ class _Outputs(TraitedSpec):
     folder = traits.Str(desc="folder")
     number = traits.Float(desc="no file")
     nothing = File(desc="undefined")
+
+
+def test_record_with_any_other_bit_is_none(tmp_path):
+    node = SimpleNamespace(output_dir=lambda: str(tmp_path))
+    content = {"files": {"a.nii": "0" * 32, "å.nii": None}, "removed": {"a.nii": 7},
+               "seconds": 0.1, "cpu_seconds": 1e-7, "peak_mb": 20}  # fmt: skip
+    write_record(tmp_path / RECORD, content)
+    assert stored_record(tmp_path / RECORD) == content
+    sound = read_record(node)
+    assert set(sound["files"]) == {str(tmp_path / "a.nii"), str(tmp_path / "å.nii")}
+    stored = (tmp_path / RECORD).read_bytes()
+    for place in range(len(stored)):
+        for bit in range(8):
+            changed = bytearray(stored)
+            changed[place] ^= 1 << bit
+            (tmp_path / RECORD).write_bytes(changed)
+            # one way to write an escape or a number may be another's: the content counts
+            assert read_record(node) in (None, sound)
+    for place in range(len(stored)):
+        (tmp_path / RECORD).write_bytes(stored[:place])
+        assert read_record(node) is None
+
+
+def test_record_of_an_earlier_version_is_none(tmp_path):
+    node = SimpleNamespace(output_dir=lambda: str(tmp_path))
+    for content in ({"files": {}, "seconds": 1}, [], None, {"md5": "0", "record": {}}):
+        write_text(tmp_path / RECORD, json.dumps(content))
+        assert read_record(node) is None
 
 
 def test_every_output_file_is_found(tmp_path):

@@ -268,6 +268,18 @@ def test_one_damaged_stored_file(done, damage, pattern):
     assert "02:scale" not in done.calls()
 
 
+@pytest.mark.parametrize("key", ["files", "seconds", "cpu_seconds", "peak_mb"])
+def test_record_with_another_letter(done, key):
+    """JSON as before, and not what was written."""
+    record = done.node("01", "scale") / "_outputs.json"
+    text = record.read_text()
+    assert text.count(f'"{key}"') == 1
+    record.write_text(text.replace(f'"{key}"', f'"{key[:-1]}_"'))
+    assert done.run() == 0
+    assert is_whole(done)
+    assert done.calls() == ["01:scale"]
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_intermediate_and_delivered_files(done, damage):
     damage(done.node("01", "load") / "loaded.txt")

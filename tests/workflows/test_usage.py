@@ -1,6 +1,5 @@
 """What a step used: its own memory and that of its programs, and nothing of the step before."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import time
 import pytest
 
 from alsflow.workflows import usage
+from alsflow.workflows.cache import stored_record, write_record
 from alsflow.workflows.resource_log import COLUMNS, as_table, merged, read_numbers
 from alsflow.workflows.usage import Meter, give_back, in_use_mb, programs_below, status_mb
 
@@ -102,7 +102,7 @@ def test_every_step_leaves_what_it_used_and_runs_add_up(toy):
     toy.add("sub-01")
     toy.add("sub-02")
     assert toy.run("--participant-label", "01") == 0
-    record = json.loads((toy.node("01", "load") / "_outputs.json").read_text())
+    record = stored_record(toy.node("01", "load") / "_outputs.json")
     assert 20 < record["peak_mb"] < 2000
     assert record["cpu_seconds"] >= 0
     logs = toy.out / "logs"
@@ -146,8 +146,8 @@ def test_records_of_older_runs_that_say_nothing_are_passed_over(toy):
     toy.add("sub-01")
     assert toy.run() == 0
     path = toy.node("01", "load") / "_outputs.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps({key: content[key] for key in ("files", "seconds")}))
+    content = stored_record(path)
+    write_record(path, {key: content[key] for key in ("files", "seconds")})
     (toy.out / "logs" / "resources.json").unlink()
     assert toy.run() == 0
     assert set(rows_of(toy.out / "logs")) == {"anat.scale", "anat.sink"}

@@ -197,6 +197,13 @@ def test_modules_whose_code_changed_are_named(line, monkeypatch):
     assert line()["n1"] == "the code of the step changed (nodes.x)"
 
 
+def rename_key(record):
+    """One other byte, and JSON as before."""
+    content = record.read_text()
+    assert content.count('"seconds"') == 1
+    record.write_text(content.replace('"seconds"', '"secondr"'))
+
+
 @pytest.mark.parametrize(
     ("harm", "text"),
     [
@@ -208,6 +215,8 @@ def test_modules_whose_code_changed_are_named(line, monkeypatch):
         (lambda folder: (folder / "result_n1.pklz").unlink(), why.LOST),
         (lambda folder: shutil.rmtree(folder), why.NEVER),
         (lambda folder: next(folder.glob("_0x*")).unlink(), why.UNFINISHED),
+        (lambda folder: rename_key(folder / "_outputs.json"),
+         "the record of its outputs is damaged, or of an earlier version"),
         (lambda folder: (folder / "_outputs.json").unlink(),
          "it failed or was interrupted before its outputs were recorded"),
     ],
