@@ -10,13 +10,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from alsflow.interfaces.sealed import sealed, unsealed
 
 PACKAGE = "alsflow"
 WHOLE = f"{PACKAGE}.nodes"
@@ -86,15 +87,14 @@ def _notes() -> dict[str, dict[str, Any]]:
 def recall(path: Path) -> None:
     """Read what an earlier run has noted of the modules; without it each is read and parsed."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        _notes().update({key: dict(entry) for key, entry in content.items()})
-    except (OSError, ValueError, TypeError, AttributeError):
+        _notes().update(unsealed(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
         return
 
 
 def noted() -> str:
     """Notes on all modules met so far, for `recall`."""
-    return json.dumps(_notes(), sort_keys=True)
+    return sealed(dict(sorted(_notes().items())))
 
 
 @cache

@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from alsflow.interfaces.sealed import sealed, unsealed
 from alsflow.interfaces.whole import whole
 
 RECORD = "_outputs.json"
@@ -267,12 +268,7 @@ def record(node: Any, outputs: Any, hashes: FileHashes, seconds: float, **used: 
     gone = {name: was.size for path, name in paths.items() if (was := removed(path)) is not None}
     if gone:  # elements of a MapNode that need not be made again
         content["removed"] = gone
-    write_record(Path(folder) / RECORD, content)
-
-
-def write_record(path: Path, content: dict[str, Any]) -> None:
-    """Write a record with its checksum: JSON with one other byte is mostly JSON still."""
-    write_text(path, json.dumps({"md5": _md5_of(content), "record": content}))
+    write_text(Path(folder) / RECORD, sealed(content))
 
 
 def stored_record(path: Path) -> dict[str, Any]:
@@ -283,16 +279,7 @@ def stored_record(path: Path) -> dict[str, Any]:
     OSError, ValueError
         If the file cannot be read, is damaged, or is that of an earlier version.
     """
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(stored, dict) or stored.keys() != {"md5", "record"}:
-        raise ValueError(f"{path} is no record")
-    if stored["md5"] != _md5_of(stored["record"]):
-        raise ValueError(f"{path} is damaged")
-    return stored["record"]
-
-
-def _md5_of(content: Any) -> str:
-    return hashlib.md5(json.dumps(content).encode(), usedforsecurity=False).hexdigest()
+    return unsealed(path.read_text(encoding="utf-8"))
 
 
 def read_record(node: Any) -> dict[str, Any] | None:
@@ -325,7 +312,7 @@ def note_removed(node: Any, path: str) -> None:
         content[kind] = {
             relative_inside(path, root, folder): value for path, value in content[kind].items()
         }
-    write_record(Path(folder) / RECORD, content)
+    write_text(Path(folder) / RECORD, sealed(content))
     write_placeholder(Path(path), was)
 
 

@@ -126,6 +126,17 @@ def test_damaged_notes_are_as_good_as_none(version, tmp_path, text):
     assert version() == first
 
 
+def test_notes_with_another_letter_are_as_good_as_none(version, tmp_path):
+    """They could miss what a step depends on, or what is looked for in them."""
+    first, text = version(), code.noted()
+    for word in ("definitions", "imports", "loose", "whole"):
+        (tmp_path / "code.json").write_text(text.replace(f'"{word}"', f'"{word[:-1]}_"', 1))
+        code._notes().clear()
+        code.recall(tmp_path / "code.json")
+        assert code._notes() == {}
+        assert version() == first
+
+
 def test_modules_that_changed_can_be_named(version):
     version()
     before = code.code_parts(cls=importlib.import_module("toyproject.interfaces.shelf").Reader)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from nipype.interfaces.base import File, TraitedSpec, traits
 
+from alsflow.interfaces.sealed import sealed
 from alsflow.workflows.cache import (
     RECORD,
     TICK,
@@ -16,7 +17,6 @@ from alsflow.workflows.cache import (
     output_files,
     read_record,
     stored_record,
-    write_record,
     write_text,
 )
 from alsflow.workflows.manifest import cause_of
@@ -145,7 +145,7 @@ def test_record_with_any_other_bit_is_none(tmp_path):
     node = SimpleNamespace(output_dir=lambda: str(tmp_path))
     content = {"files": {"a.nii": "0" * 32, "å.nii": None}, "removed": {"a.nii": 7},
                "seconds": 0.1, "cpu_seconds": 1e-7, "peak_mb": 20}  # fmt: skip
-    write_record(tmp_path / RECORD, content)
+    write_text(tmp_path / RECORD, sealed(content))
     assert stored_record(tmp_path / RECORD) == content
     sound = read_record(node)
     assert set(sound["files"]) == {str(tmp_path / "a.nii"), str(tmp_path / "å.nii")}
@@ -164,7 +164,7 @@ def test_record_with_any_other_bit_is_none(tmp_path):
 
 def test_record_of_an_earlier_version_is_none(tmp_path):
     node = SimpleNamespace(output_dir=lambda: str(tmp_path))
-    for content in ({"files": {}, "seconds": 1}, [], None, {"md5": "0", "record": {}}):
+    for content in ({"files": {}, "seconds": 1}, [], None, {"md5": "0", "content": {}}):
         write_text(tmp_path / RECORD, json.dumps(content))
         assert read_record(node) is None
 

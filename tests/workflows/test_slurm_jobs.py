@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alsflow.interfaces import slurm
+from alsflow.interfaces.sealed import sealed
 from alsflow.workflows import exits
-from alsflow.workflows.cache import write_record
+from alsflow.workflows.cache import write_text
 from alsflow.workflows.slurm import inside
 from alsflow.workflows.slurm import jobs as slurm_jobs
 from alsflow.workflows.slurm.batch import Batch, Place
@@ -226,7 +227,7 @@ def test_outcome_counts_when_its_files_are_seen(tmp_path):
     folder.mkdir()
     (folder / "result_step.pklz").touch()
     record = {"files": {str(folder / "out.txt"): "md5"}, "seconds": 1}
-    write_record(folder / "_outputs.json", record)
+    write_text(folder / "_outputs.json", sealed(record))
     assert "out.txt" in entry.outcome(0, 0.0)["error"]
     (folder / "out.txt").touch()
     assert entry.outcome(0, 0.2) == outcome

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
+from alsflow.interfaces.sealed import sealed
 from alsflow.workflows import usage
-from alsflow.workflows.cache import stored_record, write_record
+from alsflow.workflows.cache import stored_record, write_text
 from alsflow.workflows.resource_log import COLUMNS, as_table, merged, read_numbers
 from alsflow.workflows.usage import Meter, give_back, in_use_mb, programs_below, status_mb
 
@@ -147,7 +148,7 @@ def test_records_of_older_runs_that_say_nothing_are_passed_over(toy):
     assert toy.run() == 0
     path = toy.node("01", "load") / "_outputs.json"
     content = stored_record(path)
-    write_record(path, {key: content[key] for key in ("files", "seconds")})
+    write_text(path, sealed({key: content[key] for key in ("files", "seconds")}))
     (toy.out / "logs" / "resources.json").unlink()
     assert toy.run() == 0
     assert set(rows_of(toy.out / "logs")) == {"anat.scale", "anat.sink"}
