@@ -1,5 +1,6 @@
 """Shared by all tests: where the reference data lie, if they are here at all."""
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -10,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config):
-    """Let what the tests start hear an interrupt, also when they run in the background."""
+    """Let what the tests start hear an interrupt in the background too, and see no own atlases."""
+    os.environ.pop("ALSFLOW_ATLAS_DIR", None)
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if ignored and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
