@@ -106,8 +106,8 @@ def recalled(settings: Settings, note: bool = True) -> Iterator[None]:
     code.recall(path)
     before = code.noted()
     yield
-    if note and code.noted() != before:
-        write_text(path, code.noted())
+    if note and (now := code.noted()) != before:
+        write_text(path, now)
 
 
 def explained(workflow: Workflow, settings: Settings) -> str:

@@ -59,7 +59,7 @@ def write_reports(
             continue
         text = fill("person.html.j2", person=person, **common)
         written.append(files.write_page(settings.output_dir / f"{visit.prefix}.html", text))
-    written.append(write_index(settings, manifest))
+    written.append(_write_index(settings.output_dir, manifest, facts, fill))
     if problems:
         raise RuntimeError("Pages could not be made. " + " ".join(problems))
     return tuple(written)
@@ -75,11 +75,7 @@ def write_index(settings: Settings, manifest: Manifest) -> Path:
     manifest : Manifest
         What came of the visits of the run, if it had any.
     """
-    logs = settings.output_dir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    with exclusive(logs / ".lock"):  # or what is older may come last
-        text = _index(settings.output_dir, manifest, _facts(), _fill())
-        return files.write_page(settings.output_dir / INDEX, text)
+    return _write_index(settings.output_dir, manifest, _facts(), _fill())
 
 
 def _facts() -> dict[str, Any]:
@@ -215,6 +211,15 @@ def _pictures(
 
 
 # ---------------------------------------------------------------------------- the index
+
+
+def _write_index(
+    output_dir: Path, manifest: Manifest, facts: dict[str, Any], fill: partial[str]
+) -> Path:
+    logs = output_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with exclusive(logs / ".lock"):  # or what is older may come last
+        return files.write_page(output_dir / INDEX, _index(output_dir, manifest, facts, fill))
 
 
 def _index(output_dir: Path, manifest: Manifest, facts: dict[str, Any], fill: partial[str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from clinic import damage_header
 
 from alsflow.cli import main
 
@@ -34,8 +35,7 @@ def truncated(path):
 
 def damaged_header(path):
     nib.save(image(noise(90, 100, 80)), path)
-    content = path.read_bytes()
-    path.write_bytes(content[:10] + b"\xff" * 200 + content[210:])
+    damage_header(path)
 
 
 def other_samples(path):

@@ -150,6 +150,12 @@ def prepare_anatomy(head: Head, folder: Path) -> None:
     ready_anat.write_judgements(folder)
 
 
+def damage_header(path):
+    """Leave a compressed image of which not even the header can be unpacked."""
+    content = path.read_bytes()
+    path.write_bytes(content[:10] + b"\xff" * 200 + content[210:])
+
+
 def change_sidecar(path: Path, **values) -> None:
     """Set values of a sidecar; None takes a key out."""
     content = json.loads(path.read_text()) | values

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from clinic import GOOD, Clinic, change_sidecar, simulate_good_person
+from clinic import GOOD, Clinic, change_sidecar, damage_header, simulate_good_person
 
 from alsflow.interfaces.atlas import add_atlas
 from alsflow.interfaces.images import save
@@ -113,9 +113,7 @@ def truncated(clinic, person):
 
 
 def damaged_header(clinic, person):
-    path = clinic.raw(person)
-    content = path.read_bytes()
-    path.write_bytes(content[:10] + b"\xff" * 200 + content[210:])
+    damage_header(clinic.raw(person))
 
 
 def broken_sidecar(clinic, person):
