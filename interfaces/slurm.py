@@ -310,6 +310,21 @@ def parse_megabytes(text: str) -> float | None:
     )
 
 
+def parse_partition(text: str, name: str = "") -> tuple[str, float] | None:
+    r"""Read the answer of ``scontrol show partition --oneliner``; see `partition_minutes`.
+
+    >>> parse_partition("PartitionName=a Default=NO MaxTime=00:05:00\n"
+    ...                 "PartitionName=b Default=YES MaxTime=1-00:00:00")
+    ('b', 1440.0)
+    """
+    for line in text.splitlines():
+        found = dict(re.findall(r"(\S+?)=(\S*)", line))
+        mine = found.get("PartitionName") == name if name else found.get("Default") == "YES"
+        if mine and (limit := parse_minutes(found.get("MaxTime", ""))) is not None:
+            return found["PartitionName"], limit
+    return None
+
+
 def one_sentence(text: str) -> str:
     r"""What a program of Slurm complained of, in one line.
 
@@ -495,6 +510,25 @@ def max_array_tasks() -> int | None:
         done = _call("scontrol", "show", "config")
         match = re.search(r"^MaxArraySize\s*=\s*(\d+)", done.stdout, re.M)
         return max(1, int(match[1]) - 1) if match else None
+    return None
+
+
+def partition_minutes(name: str = "") -> tuple[str, float] | None:
+    """Find the longest time that a partition gives to a job.
+
+    Parameters
+    ----------
+    name : str
+        Partition; by default that of jobs that name none.
+
+    Returns
+    -------
+    tuple of (str, float) or None
+        Name and minutes; None where there is no limit, no such partition or no Slurm to say so.
+    """
+    with suppress(UnreachableError, MissingProgramError):
+        done = _call("scontrol", "show", "partition", "--oneliner", *([name] if name else []))
+        return None if done.returncode else parse_partition(done.stdout, name)
     return None
 
 

@@ -259,7 +259,7 @@ def test_it_stops_when_it_is_told(done):
         "/bids", "/out", "participant", "-w", "/work", "--participant-label", "02",
         "--modalities", "anat", "--skip-bids-validation",
     )  # fmt: skip
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while "steps" not in done.podman("logs", name).stderr and time.monotonic() < end:
         time.sleep(0.5)
     begin = time.monotonic()

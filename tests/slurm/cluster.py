@@ -27,6 +27,7 @@ from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol", "setpriv")
 PREFIX = "alsflow-slurm-"
+SLOW = 120  # s that anything may take on a busy machine; nothing waits for longer than it must
 OWNER, PIDS = "owner.json", "pids.json"
 CONF = """\
 ClusterName=alsflow
@@ -120,7 +121,7 @@ class Cluster:
             self.start_controller("-c")
             for name in self.names:
                 self.start_node(name)
-            wait_for(lambda: self.node_states().count("idle") == len(self.names), 30,
+            wait_for(lambda: self.node_states().count("idle") == len(self.names), SLOW,
                      "the nodes do not become idle")  # fmt: skip
         except BaseException:
             self.stop()
@@ -145,7 +146,7 @@ class Cluster:
     def start_controller(self, *options: str) -> None:
         """Start the controller; ``-c`` forgets all jobs."""
         self._start("slurmctld", "slurmctld", "-D", "-f", str(self.conf), *options)
-        wait_for(self.answers, 20, "the controller does not answer")
+        wait_for(self.answers, SLOW, "the controller does not answer")
 
     def stop_controller(self) -> None:
         """End the controller; jobs go on."""
@@ -170,6 +171,17 @@ class Cluster:
         for name in names or self.names:
             self.command("scontrol", "update", f"nodename={name}", "state=resume")
 
+    def end_time(self, job: str) -> None:
+        """Let the time of a running job be over."""
+
+        def is_taken() -> bool:  # not in the second in which the job has started
+            with suppress(RuntimeError):
+                self.command("scontrol", "update", f"jobid={job}", "EndTime=now")
+                return True
+            return False
+
+        wait_for(is_taken, SLOW, "Slurm does not take the end of the job")
+
     # -- questions
 
     @property
@@ -180,7 +192,7 @@ class Cluster:
     def command(self, *command: str, check: bool = True) -> str:
         """Standard output of a program that talks to this cluster."""
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True,
-                              timeout=30)  # fmt: skip
+                              timeout=SLOW)  # fmt: skip
         if check and done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
@@ -207,7 +219,7 @@ class Cluster:
         """Cancel every job and wait until none is left in the queue."""
         for number in self.running():
             self.command("scancel", number, check=False)
-        wait_for(lambda: not self.running(), 30, "jobs do not end")
+        wait_for(lambda: not self.running(), SLOW, "jobs do not end")
 
     def processes(self, job: str) -> list[int]:
         """Processes of a job, the oldest first."""
@@ -240,7 +252,7 @@ class Cluster:
                     f"--key-file={key}", f"--socket={folder}/socket",
                     f"--pid-file={folder}/pid", f"--log-file={folder}/log",
                     f"--seed-file={folder}/seed")  # fmt: skip
-        wait_for((folder / "socket").exists, 10, "munge does not start")
+        wait_for((folder / "socket").exists, SLOW, "munge does not start")
 
     def _start(self, name: str, program: str, *arguments: str) -> None:
         """Start a daemon that ends with this process."""

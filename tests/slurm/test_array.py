@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cluster import wait_for
+from cluster import SLOW, wait_for
 
 from alsflow import cli_slurm
 from alsflow.interfaces import slurm
@@ -18,7 +17,6 @@ from alsflow.workflows.slurm import array, record
 
 FOLDER = Path(__file__).parent
 EXAMPLE = FOLDER.parents[1] / "bids_example"
-SLOW = 120  # s that anything may take on a busy machine
 
 
 class Study:
@@ -150,8 +148,7 @@ def test_from_the_first_call_to_the_last_person(study, capsys):
     _, found, _ = study.status(capsys)
     assert found["06"] == "running"
 
-    soon = (datetime.now() + timedelta(seconds=1)).isoformat(timespec="seconds")
-    study.cluster.command("scontrol", "update", f"jobid={first.task('06')}", f"EndTime={soon}")
+    study.cluster.end_time(first.task("06"))
     code, found, view = study.until(capsys, _06="killed", _02="done", _03="done")
     assert "time was over" in study.task(view, "06")["reason"]
     assert "--time" in study.task(view, "06")["hint"]
@@ -176,13 +173,14 @@ def test_from_the_first_call_to_the_last_person(study, capsys):
 
 def test_what_a_dry_run_shows_is_what_slurm_gets(study, capsys):
     study.toy.add("sub-01")
-    assert study.submit("--dry-run", "--partition", "short") == 0
+    options = ["--partition", "short", "--time", 4]
+    assert study.submit("--dry-run", *options) == 0
     shown = capsys.readouterr().out
     assert not study.toy.out.exists()
     before = study.cluster.jobs()
     study.cluster.drain()
     try:
-        assert study.submit("--partition", "short") == 0
+        assert study.submit(*options) == 0
         [run] = study.runs
         for job, name in ((run.arrays[0].job, "participant.sh"), (run.group, "group.sh")):
             text = study.cluster.command("scontrol", "write", "batch_script", job, "-")
@@ -202,6 +200,19 @@ def test_what_a_dry_run_shows_is_what_slurm_gets(study, capsys):
     code, found, view = study.status(capsys)
     assert (code, found) == (1, {"01": "not-run", "group": "not-run"})
     assert "cancelled before it started" in study.task(view, "01")["reason"]
+
+
+def test_time_that_the_partition_does_not_give(study, capsys):
+    """Slurm takes such a job, and lets it wait for ever."""
+    study.toy.add("sub-01")
+    assert study.submit("--partition", "short", "--time", 10) == 0
+    assert "the partition short gives at most 5 min to a job, less" in capsys.readouterr().err
+    wait_for(lambda: "will never start" in study.task(study.status(capsys)[2], "01")["reason"],
+             SLOW, "it does not say so")  # fmt: skip
+    code, found, view = study.status(capsys)
+    assert (code, found) == (1, {"01": "pending", "group": "pending"})
+    assert study.task(view, "01")["reason"] == "will never start: PartitionTimeLimit"
+    assert "scancel" in study.task(view, "01")["hint"]
 
 
 def test_task_that_slurm_puts_back_starts_again(study, capsys):
@@ -248,7 +259,7 @@ def test_group_job_that_is_refused_leaves_no_array(study, capsys, monkeypatch):
     monkeypatch.setattr(slurm, "submit", submit)
     assert study.submit() == 1
     assert len(taken) == 1
-    wait_for(lambda: not [job for job in study.cluster.running() if job.startswith(taken[0])], 30)
+    wait_for(lambda: not any(job.startswith(taken[0]) for job in study.cluster.running()), SLOW)
     assert "nothing runs" in capsys.readouterr().err
 
 
@@ -274,7 +285,7 @@ def test_group_job_after_success_alone_does_not_wait_for_ever(study, capsys):
     code, found, view = study.until(capsys, _01="refused", group="not-run")
     assert code == 1
     assert not (study.toy.out / "group.txt").exists()
-    assert study.cluster.running() == []
+    wait_for(lambda: not study.cluster.running(), SLOW)  # the task may be on its way out
 
 
 def test_who_asks_outside_of_the_cluster_hears_what_the_files_say(study, capsys, monkeypatch):

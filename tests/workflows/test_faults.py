@@ -16,7 +16,7 @@ from pathlib import Path
 import derivatives
 import pytest
 import run_toy
-from drivers import running_step, start, wait_for, workers_of
+from drivers import SLOW, running_step, start, wait_for, workers_of
 
 from alsflow.interfaces import whole
 from alsflow.workflows import cache, checks, exits, manifest
@@ -87,7 +87,7 @@ def test_killed_process_costs_at_most_its_step(pages, victim):
     os.kill({"node": busy, "idle": idle, "server": server}[victim], signal.SIGKILL)
     time.sleep(0.2)
     (pages.work / "go").touch()
-    _, said = driver.communicate(timeout=60)
+    _, said = driver.communicate(timeout=SLOW)
     assert driver.returncode == 0, said
     assert "Traceback" not in said
     assert pages.status() == {"sub-01": "done", "sub-02": "done"}
@@ -113,7 +113,7 @@ def test_step_in_compiled_code_does_not_outlive_its_driver(pages):
     workers = workers_of(driver.pid)
     driver.kill()
     driver.communicate()
-    wait_for(lambda: not any(_alive(pid) for pid in workers), 1)
+    wait_for(lambda: not any(_alive(pid) for pid in workers), 15)
     assert not (pages.work / "outlived").exists()
 
 
@@ -137,7 +137,7 @@ def test_driver_killed_in_every_phase(pages, monkeypatch):
     for place in PHASES:
         monkeypatch.setenv("DIE_AT", place)
         driver = start(pages, "--nprocs", 1)
-        _, said = driver.communicate(timeout=60)
+        _, said = driver.communicate(timeout=SLOW)
         assert driver.returncode in (-signal.SIGKILL, 0), said
         survived += driver.returncode == 0
         assert derivatives.halves(pages.out, temporary=False) == []
@@ -182,7 +182,7 @@ def test_closed_terminal_ends_in_a_sentence(pages, hearing):
     wait_for(running_step(pages))
     workers = workers_of(driver.pid)
     driver.send_signal(signal.SIGHUP)
-    _, said = driver.communicate(timeout=20)
+    _, said = driver.communicate(timeout=SLOW)
     assert driver.returncode == exits.FAILED
     assert "interrupted" in said
     assert not any(_alive(pid) for pid in workers)
@@ -202,7 +202,7 @@ def test_nohup_is_respected(pages):
     driver.send_signal(signal.SIGHUP)
     driver.stderr.close()  # and the terminal goes: nobody hears what is said from here on
     (pages.work / "go").touch()
-    assert driver.wait(30) == 0
+    assert driver.wait(SLOW) == 0
     assert pages.status() == {"sub-01": "done"}
 
 
@@ -355,7 +355,7 @@ def ordinary():
 def as_ordinary(toy):
     """Exit code of a run for which permissions count, and whether it spoke in sentences."""
     driver = start(toy, preexec_fn=ordinary if os.geteuid() == 0 else None)
-    _, said = driver.communicate(timeout=60)
+    _, said = driver.communicate(timeout=SLOW)
     return driver.returncode, "Traceback" not in said
 
 
@@ -404,11 +404,11 @@ def test_two_drivers_through_two_spellings_of_one_folder(pages):
     aliased = pages.root / "alias" / "nothing" / ".." / "work"
     (pages.root / "nothing").mkdir()
     second = start(pages, "-w", aliased)
-    _, said = second.communicate(timeout=30)
+    _, said = second.communicate(timeout=SLOW)
     assert second.returncode == exits.CANNOT_CREATE
     assert "sub_01" in said
     (pages.work / "go").touch()
-    assert first.wait(30) == 0
+    assert first.wait(SLOW) == 0
     first.stderr.close()
 
 
@@ -418,13 +418,13 @@ def test_two_working_directories_do_not_deliver_the_same_visit(pages):
     first = start(pages, "--participant-label", "01")
     wait_for(running_step(pages))
     second = start(pages, "-w", pages.root / "other")
-    _, said = second.communicate(timeout=30)
+    _, said = second.communicate(timeout=SLOW)
     assert second.returncode == exits.CANNOT_CREATE
     assert f"Another run is computing sub_01 into the output folder {pages.out}" in said
     third = start(pages, "-w", pages.root / "other", "--participant-label", "02")
-    assert third.wait(30) == 0
+    assert third.wait(SLOW) == 0
     (pages.work / "go").touch()
-    assert first.wait(30) == 0
+    assert first.wait(SLOW) == 0
     first.stderr.close(), third.stderr.close()
     assert pages.status() == {"sub-01": "done", "sub-02": "done"}
 
@@ -452,7 +452,7 @@ def test_output_folder_removed_in_mid_run(pages):
     wait_for(lambda: pages.status().get("sub-02") == "done")
     remove_all(pages.out)
     (pages.work / "go").touch()
-    _, said = driver.communicate(timeout=30)
+    _, said = driver.communicate(timeout=SLOW)
     assert driver.returncode == exits.CANNOT_CREATE, said
     assert "removed in mid-run" in said
     assert "Traceback" not in said
@@ -515,7 +515,7 @@ def test_few_open_files_allowed(pages):
         resource.setrlimit(resource.RLIMIT_NOFILE, (14, 14))
 
     driver = start(pages, preexec_fn=few)
-    _, said = driver.communicate(timeout=60)
+    _, said = driver.communicate(timeout=SLOW)
     assert driver.returncode == exits.FAILED, said
     assert "ulimit -n" in said
     assert "Traceback" not in said
@@ -693,7 +693,7 @@ from alsflow import cli_simulate
 from alsflow.interfaces import simulate
 def slowly(task):
     (task[0] / "started").touch()
-    time.sleep(60)
+    time.sleep(600)
 simulate._make_person = slowly
 simulate.template_source = simulate.prepare_blueprint = lambda *arguments: None
 sys.exit(cli_simulate.main(sys.argv[1:]))
@@ -711,7 +711,7 @@ def test_simulation_that_is_interrupted(tmp_path, how):
         wait_for(lambda: {path.parent for path in tmp_path.glob(".*/started")} - left)  # noqa: B023
         assert not left & set(tmp_path.iterdir())  # those of the first have been swept away
         driver.send_signal(signal.SIGTERM if last else how)
-        _, said = driver.communicate(timeout=10)
+        _, said = driver.communicate(timeout=SLOW)
         assert "Traceback" not in said
     assert driver.returncode == exits.FAILED
     assert "interrupted; nothing was written" in said
@@ -832,7 +832,7 @@ def test_real_streams_killed_while_they_deliver(cohort):
     workers = workers_of(driver.pid)
     driver.kill()
     driver.wait()
-    wait_for(lambda: not any(_alive(pid) for pid in workers), 5)
+    wait_for(lambda: not any(_alive(pid) for pid in workers), 15)
     assert derivatives.halves(out, temporary=False) == []
     assert real_run(cohort, cohort / "here", 2).wait(600) == 0
     assert derivatives.halves(out) == []

@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from drivers import fill, running_step, start, wait_for, workers_of
+from drivers import SLOW, fill, running_step, start, wait_for, workers_of
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
@@ -17,8 +17,8 @@ def test_driver_that_ends_takes_its_workers_along(toy, how):
     workers = workers_of(driver.pid)
     assert workers
     driver.send_signal(how)
-    _, message = driver.communicate(timeout=30)
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 3)
+    _, message = driver.communicate(timeout=SLOW)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 15)
     if how != signal.SIGKILL:
         assert driver.returncode == 1
         assert "interrupted" in message
@@ -34,14 +34,14 @@ def test_two_drivers_on_one_working_directory(toy):
     first = start(toy, "--participant-label", "01")
     wait_for(running_step(toy))
     second = start(toy)
-    _, message = second.communicate(timeout=30)
+    _, message = second.communicate(timeout=SLOW)
     assert second.returncode == 73
     assert "sub_01" in message
     assert "--work-dir" in message
     other = start(toy, "--participant-label", "02")  # not in each other's way
-    assert other.wait(30) == 0
+    assert other.wait(SLOW) == 0
     (toy.work / "go").touch()
-    assert first.wait(30) == 0
+    assert first.wait(SLOW) == 0
     first.stderr.close(), other.stderr.close()
     assert toy.status() == {"sub-01": "done", "sub-02": "done"}
 
@@ -56,7 +56,7 @@ def test_full_output_disk(toy, small_disk):
     fill(small_disk / "filler")
     before = (toy.out / "status.tsv").read_text()
     driver = start(toy)
-    _, message = driver.communicate(timeout=30)
+    _, message = driver.communicate(timeout=SLOW)
     assert driver.returncode == 1
     assert "full" in message
     assert "Traceback" not in message
@@ -77,7 +77,7 @@ def test_threads_of_workers_and_of_what_they_start_are_bounded(toy, threads, mon
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "64")
     toy.add("sub-01", "threads")
     driver = start(toy, "--omp-nthreads", threads)
-    assert driver.wait(60) == 0, driver.stderr.read()
+    assert driver.wait(SLOW) == 0, driver.stderr.read()
     driver.stderr.close()
     _, *counts = (toy.work / "threads.txt").read_text().split()
     assert counts == [str(threads), str(threads), "1", "1"]

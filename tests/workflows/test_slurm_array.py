@@ -35,6 +35,7 @@ class Pretender:
     past: dict = field(default_factory=dict)
     refuse: dict = field(default_factory=dict)  # error by the end of the name of a script
     names: dict = field(default_factory=dict)  # jobs by the end of their name
+    partitions: dict = field(default_factory=dict)  # their names and minutes
     questions: int = 0
     answers: bool = True
 
@@ -67,6 +68,7 @@ def cluster(monkeypatch):
     for name in ("submit", "states", "cancel", "history", "find"):
         monkeypatch.setattr(slurm, name, getattr(pretender, name))
     monkeypatch.setattr(slurm, "max_array_tasks", lambda: 1000)
+    monkeypatch.setattr(slurm, "partition_minutes", pretender.partitions.get)
     monkeypatch.setattr(cli_slurm, "_need_slurm", lambda: None)
     monkeypatch.setattr(array, "program", lambda _: [sys.executable, str(HELPERS / "run_toy.py")])
     monkeypatch.delenv("ALSFLOW_ATLAS_DIR", raising=False)
@@ -116,6 +118,38 @@ def table(toy, capsys):
 
 
 # ---------------------------------------------------------------------------- submission
+
+
+@pytest.mark.parametrize(
+    ("options", "sbatch", "variable", "told"),
+    [
+        ([], [], "", "the partition day gives at most 5.0 h to a job, less than the 12:00:00 of"),
+        (["--time", "301"], [], "", "less than the 301 min of a task"),
+        (["--time", "300"], [], "", ""),
+        (["--partition", "long"], [], "", ""),
+        (["--partition", "brief", "--time", "6"], [], "", "partition brief gives at most 5 min"),
+        (["--partition", "brief,day"], [], "", ""),  # one of them may do
+        (["--partition", "none", "--time", "2-0"], [], "", ""),
+        ([], ["--time-min=10"], "", "the partition day gives"),
+        ([], ["--time=10"], "", ""),
+        ([], ["-p long"], "", ""),
+        (["--time", "6"], [], "brief", "the partition brief gives"),
+        (["--partition", "day", "--time", "6"], [], "brief", ""),
+    ],
+)  # fmt: skip
+def test_time_that_the_partition_does_not_give_is_told_before(
+    toy, cluster, capsys, monkeypatch, options, sbatch, variable, told
+):
+    monkeypatch.setenv("SBATCH_PARTITION", variable)
+    brief, day = ("brief", 5.0), ("day", 300.0)
+    cluster.partitions |= {"": day, "day": day, "brief": brief, "long": ("long", 1e4)}
+    config = toy.root / "sbatch.toml"
+    config.write_text(f"[slurm]\nsbatch = {sbatch}\n")
+    toy.add("sub-01")
+    assert send(toy, "--config-file", config, "--dry-run", *options) == 0
+    heard = capsys.readouterr().err
+    assert told in heard
+    assert ("may wait for ever; give --time or --partition." in heard) == bool(told)
 
 
 def test_dry_run_writes_nothing_and_shows_what_is_submitted(toy, cluster, capsys):
@@ -406,7 +440,7 @@ def test_task_that_is_told_to_end_waits_for_the_program_and_can_start_again(
         "def stop(*_): time.sleep(0.3); print('cleaned up', flush=True); sys.exit(1)\n"
         "signal.signal(signal.SIGTERM, stop)\n"
         "print('ready', flush=True)\n"
-        "time.sleep(30)\n",
+        "time.sleep(300)\n",
     )
     assert send(toy) == 0
     [run] = runs_of(toy)
@@ -416,7 +450,7 @@ def test_task_that_is_told_to_end_waits_for_the_program_and_can_start_again(
     while not log.is_file() or "ready" not in log.read_text():
         time.sleep(0.02)
     os.killpg(task.pid, signal.SIGTERM)  # as Slurm: the script and everything below it
-    assert task.wait(10) == 1
+    assert task.wait(120) == 1
     mark = record.ended(run, "01")
     assert (mark.code, mark.signal) == (1, "TERM")
     assert "cleaned up" in log.read_text()

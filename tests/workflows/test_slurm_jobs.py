@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from alsflow.interfaces import slurm
 from alsflow.interfaces.sealed import sealed
 from alsflow.workflows import exits
-from alsflow.workflows.cache import write_text
+from alsflow.workflows.cache import FileHashes, write_text
+from alsflow.workflows.settings import SlurmSettings
 from alsflow.workflows.slurm import inside
 from alsflow.workflows.slurm import jobs as slurm_jobs
 from alsflow.workflows.slurm.batch import Batch, Place
 from alsflow.workflows.slurm.groups import bundles
 from alsflow.workflows.slurm.jobs import ActiveJobs, Entry
+from alsflow.workflows.slurm.plugin import SlurmPlugin
 from alsflow.workflows.slurm.script import JobNeed
 
 # ---------------------------------------------------------------------------- groups
@@ -237,6 +239,25 @@ def test_half_an_outcome_is_none(tmp_path):
     entry = Batch("n", "p", tmp_path, [Node(tmp_path)], JobNeed("n", "/l"))
     (tmp_path / inside.outcome_file(0)).write_text('{"state": "fail')
     assert entry.outcome(0, 0.0) is None
+
+
+def test_why_jobs_wait_is_told_once_for_each_time_of_waiting(tmp_path, monkeypatch):
+    """Slurm's words for the same drained nodes change from one look at the queue to the next."""
+    plugin = SlurmPlugin(SlurmSettings(), Place(tmp_path), FileHashes())
+    said = []
+    monkeypatch.setattr(plugin, "_say", said.append)
+    waiting = Batch("n", "p", tmp_path, [Node(tmp_path)], JobNeed("n", "/l"), job="5")
+    plugin._sent = [waiting]
+    for reason in ("", "Nodes_down", "Resources", "PartitionConfig", "Nodes_down", "Resources"):
+        waiting.state = slurm.Job("PENDING", reason)
+        plugin._tell_reasons()
+    told = ["1 job waits in the queue: Nodes down.", "1 job waits in the queue: PartitionConfig."]
+    assert said == told
+    waiting.state = slurm.Job("RUNNING")
+    plugin._tell_reasons()
+    waiting.state = slurm.Job("PENDING", "Nodes_down")
+    plugin._tell_reasons()
+    assert said == [*told, told[0]]
 
 
 # ---------------------------------------------------------------------------- who remembers

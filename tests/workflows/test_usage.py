@@ -1,6 +1,7 @@
 """What a step used: its own memory and that of its programs, and nothing of the step before."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -58,15 +59,17 @@ def test_programs_that_it_starts_count(way):
 
 
 def test_programs_of_programs_are_found():
-    nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLD!r}])"
+    hold = HOLD.replace("0.5", "600")
+    nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
     with subprocess.Popen([sys.executable, "-c", nested]) as program:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while len(list(programs_below(program.pid))) < 1 and time.monotonic() < end:
             time.sleep(0.02)
         (grandchild,) = programs_below(program.pid)
         while in_use_mb(program.pid) < 150 and time.monotonic() < end:
             time.sleep(0.02)
         assert in_use_mb(program.pid) > status_mb(grandchild, "VmRSS") > 0
+        os.kill(grandchild, signal.SIGKILL)
 
 
 def test_processor_time_is_that_of_the_step_and_its_programs():

@@ -493,7 +493,8 @@ class SlurmPlugin(GraphScheduler, SLURMPlugin):
             if reason not in self._told_reasons:
                 jobs = "1 job waits" if number == 1 else f"{number} jobs wait"
                 self._say(f"{jobs} in the queue: {reason.replace('_', ' ')}.")
-        self._told_reasons = set(waiting)
+        # Slurm's words alternate while nothing changes, so none is forgotten until all have begun.
+        self._told_reasons = self._told_reasons | set(waiting) if reasons else set()
 
 
 def _is_whole(node: Any) -> bool:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 HELPERS = Path(__file__).parent
+SLOW = 120  # s that anything may take on a busy machine; nothing waits for longer than it must
 
 
 def start(toy, *options, **how):
@@ -18,7 +19,7 @@ def start(toy, *options, **how):
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **how)
 
 
-def wait_for(condition, seconds=90):
+def wait_for(condition, seconds=SLOW):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
