@@ -262,9 +262,7 @@ def test_it_stops_when_it_is_told(done):
     end = time.monotonic() + 120
     while "steps" not in done.podman("logs", name).stderr and time.monotonic() < end:
         time.sleep(0.5)
-    begin = time.monotonic()
-    done.podman("stop", "--time", "30", name)
-    assert time.monotonic() - begin < 20
+    done.podman("stop", "--time", "60", name)  # after which it would be killed, with code 137
     [facts] = json.loads(done.podman("inspect", name).stdout)
     assert facts["State"]["ExitCode"] == 1
     assert "interrupted" in done.podman("logs", name).stderr
