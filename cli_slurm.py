@@ -241,7 +241,7 @@ def _tell(asked: Any) -> None:
     """Say what is to be expected, and of whom it is known that something is missing or refused."""
     from alsflow.workflows.slurm.array import beyond, expected
 
-    for line in [*expected(asked), *filter(None, [beyond(asked.settings.slurm)])]:
+    for line in [*expected(asked), *beyond(asked.settings.slurm)]:
         _say(line)
     for entry in asked.entries:
         if entry.state in ("absent", "refused") and (entry.expected or entry.state == "refused"):

@@ -238,7 +238,7 @@ def parse_job(text: str) -> Ended | None:
     lines = [line for line in text.splitlines() if "JobState=" in line]
     if not lines:
         return None
-    found = dict(re.findall(r"(\S+?)=(\S*)", lines[-1]))
+    found = _fields(lines[-1])
     code, _, number = found.get("ExitCode", "").partition(":")
     reason = found.get("Reason", "")
     nodes = found.get("NodeList", "")
@@ -250,6 +250,11 @@ def parse_job(text: str) -> Ended | None:
         "" if nodes == "(null)" else nodes,
         parse_minutes(found.get("TimeLimit", "")),
     )
+
+
+def _fields(line: str) -> dict[str, str]:
+    """Read one line of ``scontrol show --oneliner``."""
+    return dict(re.findall(r"(\S+?)=(\S*)", line))
 
 
 def parse_accounting(text: str, job: str) -> Ended | None:
@@ -318,7 +323,7 @@ def parse_partition(text: str, name: str = "") -> tuple[str, float] | None:
     ('b', 1440.0)
     """
     for line in text.splitlines():
-        found = dict(re.findall(r"(\S+?)=(\S*)", line))
+        found = _fields(line)
         mine = found.get("PartitionName") == name if name else found.get("Default") == "YES"
         if mine and (limit := parse_minutes(found.get("MaxTime", ""))) is not None:
             return found["PartitionName"], limit

@@ -19,15 +19,17 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflows" / "helpers"))
+from waiting import SLOW, wait_for  # noqa: E402 - also where this is run by hand
+
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol", "setpriv")
 PREFIX = "alsflow-slurm-"
-SLOW = 120  # s that anything may take on a busy machine; nothing waits for longer than it must
 OWNER, PIDS = "owner.json", "pids.json"
 CONF = """\
 ClusterName=alsflow
@@ -121,8 +123,8 @@ class Cluster:
             self.start_controller("-c")
             for name in self.names:
                 self.start_node(name)
-            wait_for(lambda: self.node_states().count("idle") == len(self.names), SLOW,
-                     "the nodes do not become idle")  # fmt: skip
+            wait_for(lambda: self.node_states().count("idle") == len(self.names),
+                     problem="the nodes do not become idle")  # fmt: skip
         except BaseException:
             self.stop()
             raise
@@ -146,7 +148,7 @@ class Cluster:
     def start_controller(self, *options: str) -> None:
         """Start the controller; ``-c`` forgets all jobs."""
         self._start("slurmctld", "slurmctld", "-D", "-f", str(self.conf), *options)
-        wait_for(self.answers, SLOW, "the controller does not answer")
+        wait_for(self.answers, problem="the controller does not answer")
 
     def stop_controller(self) -> None:
         """End the controller; jobs go on."""
@@ -180,7 +182,7 @@ class Cluster:
                 return True
             return False
 
-        wait_for(is_taken, SLOW, "Slurm does not take the end of the job")
+        wait_for(is_taken, problem="Slurm does not take the end of the job")
 
     # -- questions
 
@@ -219,7 +221,7 @@ class Cluster:
         """Cancel every job and wait until none is left in the queue."""
         for number in self.running():
             self.command("scancel", number, check=False)
-        wait_for(lambda: not self.running(), SLOW, "jobs do not end")
+        wait_for(lambda: not self.running(), problem="jobs do not end")
 
     def processes(self, job: str) -> list[int]:
         """Processes of a job, the oldest first."""
@@ -252,7 +254,7 @@ class Cluster:
                     f"--key-file={key}", f"--socket={folder}/socket",
                     f"--pid-file={folder}/pid", f"--log-file={folder}/log",
                     f"--seed-file={folder}/seed")  # fmt: skip
-        wait_for((folder / "socket").exists, SLOW, "munge does not start")
+        wait_for((folder / "socket").exists, problem="munge does not start")
 
     def _start(self, name: str, program: str, *arguments: str) -> None:
         """Start a daemon that ends with this process."""
@@ -273,15 +275,6 @@ class Cluster:
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
-
-
-def wait_for(condition: Callable[[], object], seconds: float, problem: str = "") -> None:
-    """Return when `condition` holds; fail after `seconds`."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(problem or "this did not happen in time")
-        time.sleep(0.1)
 
 
 def free_ports(number: int) -> list[int]:

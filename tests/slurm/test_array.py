@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster import SLOW, wait_for
+from waiting import SLOW, wait_for
 
 from alsflow import cli_slurm
 from alsflow.interfaces import slurm
@@ -124,8 +124,8 @@ def test_from_the_first_call_to_the_last_person(study, capsys):
     assert (toy.out / study.task(view, "03")["log"]).is_file()
 
     [first] = study.runs
-    wait_for(lambda: all(study.drivers(label) for label in ("04", "05", "06")), SLOW)
-    wait_for(lambda: toy.work.joinpath("calls.txt").read_text().count("load") == 6, SLOW)
+    wait_for(lambda: all(study.drivers(label) for label in ("04", "05", "06")))
+    wait_for(lambda: toy.work.joinpath("calls.txt").read_text().count("load") == 6)
     study.cluster.command("scancel", first.task("04"))
     os.kill(study.drivers("05")[0], signal.SIGKILL)
     code, found, view = study.until(capsys, _04="killed", _05="killed")
@@ -189,7 +189,7 @@ def test_what_a_dry_run_shows_is_what_slurm_gets(study, capsys):
         assert "Partition=short" in show
         assert len(study.cluster.jobs()) == len(before) + 2
         wait_for(lambda: study.task(study.status(capsys)[2], "01")["reason"].startswith("waits"),
-                 SLOW, "no reason to wait")  # fmt: skip
+                 problem="no reason to wait")  # fmt: skip
         assert study.submit() == 73  # while the first waits for a node
         assert "run-001" in capsys.readouterr().err
         assert study.resume() == 0
@@ -208,7 +208,7 @@ def test_time_that_the_partition_does_not_give(study, capsys):
     assert study.submit("--partition", "short", "--time", 10) == 0
     assert "the partition short gives at most 5 min to a job, less" in capsys.readouterr().err
     wait_for(lambda: "will never start" in study.task(study.status(capsys)[2], "01")["reason"],
-             SLOW, "it does not say so")  # fmt: skip
+             problem="it does not say so")  # fmt: skip
     code, found, view = study.status(capsys)
     assert (code, found) == (1, {"01": "pending", "group": "pending"})
     assert study.task(view, "01")["reason"] == "will never start: PartitionTimeLimit"
@@ -218,13 +218,13 @@ def test_time_that_the_partition_does_not_give(study, capsys):
 def test_task_that_slurm_puts_back_starts_again(study, capsys):
     study.toy.add("sub-01", "wait")
     assert study.submit(levels=["participant"]) == 0
-    wait_for((study.toy.work / "calls.txt").is_file, SLOW)
+    wait_for((study.toy.work / "calls.txt").is_file)
     [run] = study.runs
     task = run.task("01")
     study.cluster.command("scontrol", "requeue", task)
     _, _, view = study.until(capsys, _01="pending")
     assert "put back into the queue" in study.task(view, "01")["reason"]
-    wait_for(lambda: not study.drivers("01"), SLOW)
+    wait_for(lambda: not study.drivers("01"))
     (study.toy.work / "go").touch()
     wait_for(lambda: "BeginTime=" in study.cluster.command("scontrol", "update", f"jobid={task}",
              "StartTime=now", check=False) or study.status(capsys)[1]["01"] != "pending",
@@ -259,7 +259,7 @@ def test_group_job_that_is_refused_leaves_no_array(study, capsys, monkeypatch):
     monkeypatch.setattr(slurm, "submit", submit)
     assert study.submit() == 1
     assert len(taken) == 1
-    wait_for(lambda: not any(job.startswith(taken[0]) for job in study.cluster.running()), SLOW)
+    wait_for(lambda: not any(job.startswith(taken[0]) for job in study.cluster.running()))
     assert "nothing runs" in capsys.readouterr().err
 
 
@@ -285,7 +285,7 @@ def test_group_job_after_success_alone_does_not_wait_for_ever(study, capsys):
     code, found, view = study.until(capsys, _01="refused", group="not-run")
     assert code == 1
     assert not (study.toy.out / "group.txt").exists()
-    wait_for(lambda: not study.cluster.running(), SLOW)  # the task may be on its way out
+    wait_for(lambda: not study.cluster.running())  # the task may be on its way out
 
 
 def test_who_asks_outside_of_the_cluster_hears_what_the_files_say(study, capsys, monkeypatch):

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster import SLOW, Cluster, missing, wait_for
+from cluster import Cluster, missing
+from waiting import SLOW, wait_for
 
 from alsflow.interfaces import slurm
 
@@ -395,8 +396,8 @@ def test_cancelled_by_hand(cohort):
     cohort.add("sub-01", "wait")
     cohort.add("sub-02")
     driver = cohort.start()
-    wait_for(cohort.is_running, SLOW)
-    wait_for(lambda: cohort.status().get("sub-02") == "done", SLOW)
+    wait_for(cohort.is_running)
+    wait_for(lambda: cohort.status().get("sub-02") == "done")
     [job] = [number for number, name, _ in cohort.jobs() if name.endswith("sub_01")]
     cohort.cluster.command("scancel", job)
     assert driver.wait(SLOW) == 1
@@ -414,10 +415,10 @@ def test_time_limit(cohort):
     cohort.add("sub-01", "wait")
     shared = cohort.start()
     work, screen = cohort.work, cohort.screen
-    wait_for(cohort.is_running, SLOW)
+    wait_for(cohort.is_running)
     cohort.toy.out, cohort.toy.work = cohort.root / "out_2", cohort.root / "work_2"
     single = cohort.start(group_minutes=0.0)
-    wait_for(cohort.is_running, SLOW)
+    wait_for(cohort.is_running)
     for job, _, _ in cohort.jobs():
         cohort.cluster.end_time(job)
     assert single.wait(SLOW) == 1  # the controller looks every 30 s
@@ -425,7 +426,7 @@ def test_time_limit(cohort):
     assert "step load: The job" in reason
     assert "when its time was over" in reason
     assert "raise slurm.time_factor" in reason
-    wait_for(lambda: "once more, alone" in screen.read_text(), SLOW)
+    wait_for(lambda: "once more, alone" in screen.read_text())
     (work / "go").touch()
     assert shared.wait(SLOW) == 0
 
@@ -433,12 +434,12 @@ def test_time_limit(cohort):
 def test_failed_node_is_no_fault_of_the_step(cohort):
     cohort.add("sub-01", "wait")
     driver = cohort.start()
-    wait_for(cohort.is_running, SLOW)
+    wait_for(cohort.is_running)
     [(job, _, _)] = cohort.jobs()
     node = word_after(cohort.show(job), "NodeList=c") or "1"
     cohort.cluster.command("scontrol", "update", f"nodename=c{node}", "state=down", "reason=test")
     try:
-        wait_for(lambda: len(cohort.jobs()) == 2, SLOW)
+        wait_for(lambda: len(cohort.jobs()) == 2)
         cohort.go()
         assert driver.wait(SLOW) == 0
     finally:
@@ -453,7 +454,7 @@ def test_drained_nodes(cohort):
     cohort.cluster.drain()
     driver = cohort.start()
     try:
-        wait_for(lambda: "Nodes required for job are DOWN, DRAINED" in cohort.said(), SLOW)
+        wait_for(lambda: "Nodes required for job are DOWN, DRAINED" in cohort.said())
         assert "1 job waits in the queue" in cohort.said()
         assert driver.poll() is None
     finally:
@@ -467,13 +468,13 @@ def test_controller_away_for_a_while(lonely_cohort):
     cohort = lonely_cohort
     cohort.add("sub-01", "wait"), cohort.add("sub-02")
     driver = cohort.start()
-    wait_for(cohort.is_running, SLOW)
-    wait_for(lambda: cohort.status().get("sub-02") == "done", SLOW)
+    wait_for(cohort.is_running)
+    wait_for(lambda: cohort.status().get("sub-02") == "done")
     cohort.cluster.stop_controller()
-    wait_for(lambda: "does not answer" in cohort.said(), SLOW)
+    wait_for(lambda: "does not answer" in cohort.said())
     assert driver.poll() is None
     cohort.cluster.start_controller()
-    wait_for(lambda: "answers again" in cohort.said(), SLOW)
+    wait_for(lambda: "answers again" in cohort.said())
     cohort.go()
     assert driver.wait(SLOW) == 0
     assert sorted(cohort.calls()) == sorted(steps("01") + steps("02"))
@@ -483,7 +484,7 @@ def test_controller_that_has_forgotten_everything(lonely_cohort):
     cohort = lonely_cohort
     cohort.add("sub-01", "wait")
     driver = cohort.start()
-    wait_for(cohort.is_running, SLOW)
+    wait_for(cohort.is_running)
     cohort.cluster.stop_controller()
     cohort.cluster.start_controller("-c")
     assert driver.wait(SLOW) == 1
@@ -497,10 +498,10 @@ def test_controller_that_has_forgotten_everything(lonely_cohort):
 def test_interrupted_driver_cancels_its_jobs(cohort, how):
     cohort.add("sub-01", "wait"), cohort.add("sub-02", "wait")
     driver = cohort.start()
-    wait_for(lambda: len(cohort.jobs()) == 2 and cohort.is_running(), SLOW)
+    wait_for(lambda: len(cohort.jobs()) == 2 and cohort.is_running())
     driver.send_signal(how)
     assert driver.wait(SLOW) == 1
-    wait_for(lambda: {state for _, _, state in cohort.jobs()} == {"CANCELLED"}, SLOW)
+    wait_for(lambda: {state for _, _, state in cohort.jobs()} == {"CANCELLED"})
     assert "interrupted" in cohort.said()
     assert "Traceback" not in cohort.said()
     assert set(cohort.status().values()) == {"not-run"}
@@ -510,13 +511,13 @@ def test_killed_driver_is_followed_by_one_that_computes_nothing_twice(cohort):
     cohort.add("sub-01", "wait"), cohort.add("sub-02", "wait")
     one_node = {"sbatch": ("--exclude=c2", "--exclusive")}  # one job runs, the other is pending
     driver = cohort.start(**one_node)
-    wait_for(lambda: len(cohort.jobs()) == 2 and cohort.is_running(), SLOW)
+    wait_for(lambda: len(cohort.jobs()) == 2 and cohort.is_running())
     driver.kill()
     driver.wait()
     states = {state: number for number, _, state in cohort.jobs()}
     assert set(states) == {"RUNNING", "PENDING"}
     second = cohort.start()
-    wait_for(lambda: "still running, waiting" in cohort.said(), SLOW)
+    wait_for(lambda: "still running, waiting" in cohort.said())
     assert f"had not started are cancelled: {states['PENDING']}." in cohort.said()
     assert f"still running, waiting for them: {states['RUNNING']}." in cohort.said()
     assert len(cohort.jobs()) == 2
@@ -531,11 +532,11 @@ def test_killed_driver_is_followed_by_one_without_the_cluster(cohort):
     """Workers of this machine must not compute what a job is computing either."""
     cohort.add("sub-01", "wait")
     driver = cohort.start()
-    wait_for(cohort.is_running, SLOW)
+    wait_for(cohort.is_running)
     driver.kill()
     driver.wait()
     second = cohort.start("--plugin", "workers")
-    wait_for(lambda: "still running, waiting" in cohort.said(), SLOW)
+    wait_for(lambda: "still running, waiting" in cohort.said())
     cohort.go()
     assert second.wait(SLOW) == 0
     assert cohort.calls() == steps("01")
@@ -546,5 +547,5 @@ def test_stop_on_first_crash(cohort):
     cohort.add("sub-02", "wait")
     assert cohort.run("--stop-on-first-crash") == 1
     assert cohort.status() == {"sub-01": "failed", "sub-02": "not-run"}
-    [job] = [number for number, name, _ in cohort.jobs() if name.endswith("sub_02")]
-    wait_for(lambda: (job, "CANCELLED") in [(one[0], one[2]) for one in cohort.jobs()], SLOW)
+    wait_for(lambda: [state for _, name, state in cohort.jobs() if name.endswith("sub_02")]
+             == ["CANCELLED"])  # fmt: skip

@@ -16,7 +16,8 @@ from pathlib import Path
 import derivatives
 import pytest
 import run_toy
-from drivers import SLOW, running_step, start, wait_for, workers_of
+from drivers import running_step, start, workers_of
+from waiting import SLOW, wait_for
 
 from alsflow.interfaces import whole
 from alsflow.workflows import cache, checks, exits, manifest

@@ -4,7 +4,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from drivers import SLOW, fill, running_step, start, wait_for, workers_of
+from drivers import fill, running_step, start, workers_of
+from waiting import SLOW, wait_for
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")

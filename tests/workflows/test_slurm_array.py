@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from waiting import SLOW
 
 from alsflow import cli_slurm
 from alsflow.interfaces import slurm
@@ -450,7 +451,7 @@ def test_task_that_is_told_to_end_waits_for_the_program_and_can_start_again(
     while not log.is_file() or "ready" not in log.read_text():
         time.sleep(0.02)
     os.killpg(task.pid, signal.SIGTERM)  # as Slurm: the script and everything below it
-    assert task.wait(120) == 1
+    assert task.wait(SLOW) == 1
     mark = record.ended(run, "01")
     assert (mark.code, mark.signal) == (1, "TERM")
     assert "cleaned up" in log.read_text()

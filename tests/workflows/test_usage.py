@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from waiting import wait_for
 
 from alsflow.interfaces.sealed import sealed
 from alsflow.workflows import usage
@@ -15,7 +16,11 @@ from alsflow.workflows.resource_log import COLUMNS, as_table, merged, read_numbe
 from alsflow.workflows.usage import Meter, give_back, in_use_mb, programs_below, status_mb
 
 MB = 1_000_000
-HOLD = f"b = bytearray(b'x') * {150 * MB}; import time; time.sleep(0.5)"
+
+
+def hold(seconds):
+    """Program that holds 150 MB for a while."""
+    return f"b = bytearray(b'x') * {150 * MB}; import time; time.sleep({seconds})"
 
 
 @pytest.fixture(params=[True, False], ids=["peak set back", "peak looked at"])
@@ -54,22 +59,21 @@ def test_programs_that_it_starts_count(way):
     with Meter(interval=0.02) as meter:
         others = programs_below(os.getpid())  # servers that other tests have left
         before = status_mb("self", "VmRSS") + sum(status_mb(pid, "VmHWM") for pid in others)
-        subprocess.run([sys.executable, "-c", HOLD], check=True)
+        subprocess.run([sys.executable, "-c", hold(0.5)], check=True)
     assert before + 150 < meter.usage.peak_mb < before + 220
 
 
 def test_programs_of_programs_are_found():
-    hold = HOLD.replace("0.5", "600")
-    nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
-    with subprocess.Popen([sys.executable, "-c", nested]) as program:
-        end = time.monotonic() + 120
-        while len(list(programs_below(program.pid))) < 1 and time.monotonic() < end:
-            time.sleep(0.02)
-        (grandchild,) = programs_below(program.pid)
-        while in_use_mb(program.pid) < 150 and time.monotonic() < end:
-            time.sleep(0.02)
-        assert in_use_mb(program.pid) > status_mb(grandchild, "VmRSS") > 0
-        os.kill(grandchild, signal.SIGKILL)
+    nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold(600)!r}])"
+    command = [sys.executable, "-c", nested]
+    with subprocess.Popen(command, start_new_session=True) as program:
+        try:
+            wait_for(lambda: list(programs_below(program.pid)))
+            (grandchild,) = programs_below(program.pid)
+            wait_for(lambda: in_use_mb(program.pid) >= 150)
+            assert in_use_mb(program.pid) > status_mb(grandchild, "VmRSS") > 0
+        finally:
+            os.killpg(program.pid, signal.SIGKILL)
 
 
 def test_processor_time_is_that_of_the_step_and_its_programs():

@@ -42,7 +42,7 @@ SHARE = 0.9  # of the memory of a job that the program books; the rest is for th
 MOST_TASKS = 1000  # of an array, where Slurm does not say
 INVALID = "--kill-on-invalid-dep=yes"  # or it would wait for ever for what cannot come
 LABEL = re.compile(r"[A-Za-z0-9]+")
-OVERRIDES = re.compile(r"-[pt]|--(partition|time)([= ]|$)")  # options that come before ours
+OVERRIDES = re.compile(r"-[pt]|--(partition|time)([= ]|$)")  # options that count instead of ours
 CUT = re.compile(r"[:,\n]")  # what separates the parts of a bind
 
 # A task notes when it starts and how it ends, whatever ends it but SIGKILL. It waits for the
@@ -224,23 +224,23 @@ def expected(asked: Asked) -> list[str]:
     return lines
 
 
-def beyond(table: SlurmSettings) -> str:
-    """Say where a task asks for more time than its partition gives; empty where it does not.
+def beyond(table: SlurmSettings) -> list[str]:
+    """Say where a task asks for more time than its partition gives.
 
     Slurm takes such jobs, and lets them wait for ever; no mistake where a QOS allows more.
     """
     partition = table.partition or os.environ.get("SBATCH_PARTITION", "")
     if "," in partition or any(OVERRIDES.match(option) for option in table.sbatch):
-        return ""
+        return []
     found = slurm.partition_minutes(partition)
     if found is None or minutes(table.array_time) <= found[1]:
-        return ""
+        return []
     name, limit = found
-    return (
+    return [
         f"the partition {name} gives at most {expectation.duration(limit)} to a job, less than "
         f"the {_in_words(table.array_time)} of a task, which may wait for ever; give --time or "
         "--partition."
-    )
+    ]
 
 
 def _in_words(limit: str) -> str:

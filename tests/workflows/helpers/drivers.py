@@ -4,11 +4,9 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 HELPERS = Path(__file__).parent
-SLOW = 120  # s that anything may take on a busy machine; nothing waits for longer than it must
 
 
 def start(toy, *options, **how):
@@ -17,13 +15,6 @@ def start(toy, *options, **how):
                *map(str, options)]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HELPERS), *sys.path])}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **how)
-
-
-def wait_for(condition, seconds=SLOW):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def running_step(toy, step="01:load"):
